@@ -1,0 +1,1 @@
+"""Decides and runs: scheduler, rounds, diagnosis, state."""

@@ -1,0 +1,235 @@
+"""The command line (design 5.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.loader import load
+from config.model import Config, ConfigError
+from config.schema import schema
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measures whether a messenger can still carry a call.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+app.add_typer(config_app, name="config")
+
+OK, BAD, USAGE, BLIND = 0, 1, 2, 3
+CONSENT = "consent"
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="callpath.yaml; without it, the defaults.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def main() -> None:
+    app()
+
+
+def _load(path: Path | None) -> Config:
+    """The configuration, or every problem on stderr and exit 2."""
+    from agent.wiring import refuse_fast_targets
+
+    try:
+        config = load(path)
+        refuse_fast_targets(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(USAGE) from None
+    return config
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show versions and exit.")
+    ] = False,
+) -> None:
+    if show_version:
+        from agent.wiring import versions
+
+        v = versions(load(None))
+        typer.echo(f"callpath {v['version']}, rules {v['rules']}, catalogue {v['catalogue']}")
+        raise typer.Exit(OK)
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before the first run.")] = False,
+) -> None:
+    """The agent: measures on a schedule and serves /metrics and the page until SIGTERM."""
+    from agent import wiring
+    from agent.logs import set_up
+
+    loaded = _load(config)
+    set_up(loaded.settings.log.level, loaded.settings.log.format)
+    _ask_once(loaded, yes)
+    try:
+        asyncio.run(wiring.run(loaded, lambda: load(config)))
+    except OSError as error:
+        typer.echo(f"cannot listen on {loaded.settings.web.listen}: {error.strerror}", err=True)
+        raise typer.Exit(USAGE) from None
+
+
+def _ask_once(config: Config, yes: bool) -> None:
+    """On a terminal the first run shows what will be contacted, and asks."""
+    from agent import wiring
+    from exporters.tables import contacts
+
+    marker = wiring.state_dir(config) / CONSENT
+    if yes or marker.exists() or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return
+    contacts(wiring.contact_rows(config))
+    typer.echo(
+        "\ncallpath will contact these from now on, all day. Anyone watching this line can see it,"
+        " and can see that it is done on a schedule. docs/risks.md says more."
+    )
+    if not typer.confirm("Start?", default=False):
+        raise typer.Exit(OK)
+    marker.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    marker.touch(mode=0o600)
+
+
+@app.command()
+def check(
+    messengers: Annotated[
+        list[str] | None, typer.Argument(help="All selected ones if none.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    patient: Annotated[
+        bool, typer.Option("--patient", help="Wait out residual windows of contrasts.")
+    ] = False,
+) -> None:
+    """One round, now: the raw diagnosis of this round plus what was learned before."""
+    from agent.check import exit_code, run_check
+    from agent.logs import set_up
+    from agent.wiring import versions
+    from exporters import tables
+    from exporters.document import document
+
+    loaded = _load(config)
+    set_up("error" if loaded.settings.log.level == "info" else loaded.settings.log.level, "text")
+    known = [m.name for m in loaded.messengers]
+    chosen = tuple(messengers or known)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        typer.echo(
+            f"not selected in messengers: {', '.join(unknown)}; selected are {', '.join(known)}",
+            err=True,
+        )
+        raise typer.Exit(USAGE)
+    started = time.monotonic()
+    report = asyncio.run(run_check(loaded, chosen, quiet=as_json))
+    if as_json:
+        typer.echo(json.dumps(document(report, versions(loaded), observations=True), indent=1))
+    else:
+        tables.report(report, time.monotonic() - started)
+    raise typer.Exit(exit_code(report))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def probe(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls")],
+    target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    rfc_timers: Annotated[
+        bool, typer.Option("--rfc-timers", help="stun, turn: retransmit as RFC 8489 says.")
+    ] = False,
+) -> None:
+    """One probe, every step with its time and facts. Its fields are options: --server-name NAME."""
+    from agent.byhand import UsageProblem, parse_options, probe_once
+    from exporters import tables
+    from exporters.document import observation
+
+    loaded = _load(config)
+    try:
+        options = parse_options(context.args)
+        observations = asyncio.run(probe_once(loaded, kind, target, options, rfc_timers))
+    except UsageProblem as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"version": 1, "observations": [observation(o) for o in observations]}, indent=1
+            )
+        )
+    else:
+        tables.observations(observations)
+    raise typer.Exit(OK if any(o.works for o in observations) else BAD)
+
+
+@app.command()
+def messengers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """What would be contacted: names, addresses, ports, rates, bytes a day, and how sure we are."""
+    from agent.wiring import contact_rows
+    from exporters import tables
+
+    rows = contact_rows(_load(config))
+    if as_json:
+        typer.echo(json.dumps({"version": 1, "targets": rows}, indent=1))
+    else:
+        tables.contacts(rows)
+
+
+@app.command()
+def healthcheck(config: ConfigOption = None) -> None:
+    """Exits 0 when the agent on this host is healthy, 1 when it is not. For containers."""
+    from agent.health import is_healthy
+
+    problem = is_healthy(_load(config).settings.web.listen)
+    if problem:
+        typer.echo(problem, err=True)
+        raise typer.Exit(BAD)
+    typer.echo("healthy")
+
+
+@config_app.command("check")
+def config_check(
+    file: Annotated[Path | None, typer.Argument(help="callpath.yaml")] = None,
+) -> None:
+    """All problems at once, each with file, line and key."""
+    loaded = _load(file)
+    targets = sum(len(m.targets) for m in loaded.messengers)
+    names = ", ".join(m.name for m in loaded.messengers)
+    typer.echo(f"ok: {names}; {targets} targets, {len(loaded.controls)} controls")
+
+
+@config_app.command("show")
+def config_show(file: Annotated[Path | None, typer.Argument(help="callpath.yaml")] = None) -> None:
+    """The effective configuration, as YAML."""
+    import yaml
+
+    from config.loader import effective
+
+    typer.echo(yaml.safe_dump(effective(_load(file)), sort_keys=False, allow_unicode=True).rstrip())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON schema of callpath.yaml, of messenger files and of controls files."""
+    typer.echo(json.dumps(schema(), indent=1))
+
+
+if __name__ == "__main__":
+    logging.captureWarnings(True)
+    main()

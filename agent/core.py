@@ -1,0 +1,440 @@
+"""The agent between its parts: rounds in, states and figures out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from agent import rounds
+from agent.checks import environment
+from agent.diagnosis import Evidence, diagnose, main_observation, starting, usable, works
+from agent.learned import Learned
+from agent.network import default_route, is_tunnel
+from agent.plan import Cadence, interval_of, stretched
+from agent.present import present, present_vantage
+from agent.rounds import Beat, Controls, Ran, Runner
+from agent.state import ChannelState, Policy, Steady, fold
+from agent.store import Store
+from agent.vantage import MASKING, Judgement, Surroundings, judge
+from config.model import Config, MessengerConfig, TargetConfig
+from exporters.feed import (
+    DURATION_BUCKETS,
+    AgentFigures,
+    ChannelFigures,
+    Histogram,
+    TargetFigures,
+    TargetKey,
+    Update,
+    record,
+)
+from probes.measure import BOTH
+from probes.model import (
+    CONTROL,
+    Diagnosis,
+    Family,
+    Observation,
+    Report,
+    Status,
+    Vantage,
+    VantageStatus,
+)
+
+log = logging.getLogger(__name__)
+
+QUIET_ROUNDS = 2
+"""Rounds left out after a change of network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """What the schedule and state settings come to. ``cadence`` has the byte budget's stretch in
+    it; the controls keep their own."""
+
+    cadence: Cadence
+    controls: Cadence
+    policy: Policy
+
+
+def knobs_of(config: Config) -> Knobs:
+    s = config.settings
+    base = Cadence(s.schedule.interval, s.schedule.handshake_interval)
+    everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
+    cadence = stretched(everything, base, s.limits.bytes_per_day)
+    return Knobs(cadence, base, Policy(s.state.enter, s.state.leave, s.state.spacing))
+
+
+class Core:
+    """One configuration at work. ``publish`` takes each update for the web process.
+
+    Made anew at a reload; what was confirmed comes back from the store.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        figures: AgentFigures,
+        publish: Callable[[Update], None],
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.knobs = knobs_of(config)
+        self.env, self.manners = environment(config)
+        self.learned = Learned(store, config.calibration)
+        self.figures = figures
+        self.name = config.settings.vantage.name or self.learned.vantage_name()
+        self._publish = publish
+        gate = asyncio.Semaphore(config.settings.limits.concurrency)
+        self.controls = Runner(CONTROL, config.controls, self.env, gate)
+        self.messengers = {m.name: m for m in config.messengers}
+        self.runners = {
+            m.name: Runner(m.name, m.targets, self.env, gate) for m in config.messengers
+        }
+        self.states: dict[tuple[str, str], ChannelState] = store.states()
+        self.shown: dict[tuple[str, str], Diagnosis] = {}
+        self.steady = Steady()
+        self.judgement: Judgement | None = None
+        self.families = BOTH
+        self.quiet = 0
+        self.targets: dict[TargetKey, TargetFigures] = {}
+        self._undecided: dict[str, frozenset[str]] = {}
+        self.evidence: dict[str, list[Evidence]] = {}
+        self.ready = False
+        self._restore_budget()
+        for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
+            self._figures_of(target).proven = self.learned.proven(target)
+        self._start_shown()
+
+    # --- rounds ---
+
+    async def _controls(self, beat: Beat, *, in_full: bool) -> Controls:
+        """The controls of one beat: what they say of the line, the network, and of themselves."""
+        self.env.own.refresh()
+        cadence = self.knobs.controls
+        # Everything undecided: a control that just failed is asked in full at once.
+        ran = await self.controls.run(
+            beat, cadence, self._failing_controls(), BOTH, in_full=in_full
+        )
+        mapped = rounds.mapped_by_owner(ran)
+        self.env.own.mapped |= {a for seen in mapped.values() for a in seen}
+        now = time.time()
+        evidence = self.controls.evidence(ran, cadence, self.learned.proven, now)
+        current = [e for e in evidence if e.config.target.name not in ran.unfinished]
+        judgement = judge(rounds.control_results(current), self._surroundings(mapped, ran))
+        if judgement.families:
+            self.families = judgement.families
+        self.judgement = judgement
+        changed = self.learned.recognise(mapped)
+        if changed:
+            await self._new_network()
+        await self.learned.note_round(ran, _usable_names(evidence, judgement))
+        self.steady = self.steady.step(str(judgement.status), _CALM)
+        self.evidence[CONTROL] = evidence
+        self.figures.rounds[CONTROL] += 1
+        self._note_run(ran, self.controls, evidence, judgement)
+        self._flush(CONTROL, evidence, None)
+        quiet = self.quiet > 0
+        self.quiet = max(0, self.quiet - 1)
+        return Controls(judgement, mapped, spoiled=quiet or beat.spoiled)
+
+    def _failing_controls(self) -> frozenset[str]:
+        """Controls have no channel: all of them are asked in full while one that worked fails."""
+        failing = any(
+            e.proven and e.fresh and works(e.observations) is False
+            for e in self.evidence.get(CONTROL, ())
+        )
+        return frozenset({""}) if failing else frozenset()
+
+    def _surroundings(self, mapped: Mapping[str, frozenset[str]], ran: Ran) -> Surroundings:
+        interface, _ = default_route()
+        by_family: dict[bool, set[str]] = {False: set(), True: set()}
+        for addresses in mapped.values():
+            for address in addresses:
+                by_family[":" in address].add(address)
+        return Surroundings(
+            tunnel_route=is_tunnel(interface),
+            mapped_differ=any(len(seen) > 1 for seen in by_family.values()),
+            lateness=rounds.lateness(ran),
+        )
+
+    async def run_messenger(self, name: str, beat: Beat) -> tuple[Diagnosis, ...]:
+        """One scheduled round of one messenger: ask, judge, fold into the state, publish."""
+        messenger, runner = self.messengers[name], self.runners[name]
+        cadence = self.knobs.cadence
+        undecided = self._undecided.get(name, frozenset())
+        ran, controls = await asyncio.gather(
+            runner.run(beat, cadence, undecided, self.families), self._controls_of(beat)
+        )
+        self.figures.rounds[name] += 1
+        now = time.time()
+        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
+        if controls is None:
+            log.warning("%s: no controls in this round, it counts for nothing", name)
+            return ()
+        judgement = controls.judgement
+        if not judgement.masks and judgement.abroad and not controls.spoiled:
+            await self.learned.note_round(ran, _usable_names(evidence, judgement))
+            evidence = runner.evidence(ran, cadence, self.learned.proven, now)
+        raw = diagnose(messenger, evidence, judgement)
+        self._note_run(ran, runner, evidence, judgement)
+        shown = tuple(self._fold(d, controls, now, ran) for d in raw)
+        self._undecided[name] = frozenset(
+            d.channel for d in raw if self._is_undecided(d, name, ran, evidence)
+        )
+        self.evidence[name] = evidence
+        states = {k: s for k, s in self.states.items() if k[0] == name}
+        await asyncio.to_thread(self.store.save_states, states)
+        self._flush(name, evidence, shown)
+        return shown
+
+    async def _controls_of(self, beat: Beat) -> Controls | None:
+        """The controls of this beat, run by whichever round comes first; None after a bug."""
+        if beat.controls is None:
+            beat.controls = asyncio.create_task(self._controls(beat, in_full=False))
+            beat.controls.add_done_callback(_log_bug)
+        await asyncio.wait([beat.controls])
+        if beat.controls.cancelled() or beat.controls.exception():
+            return None
+        return beat.controls.result()
+
+    def _fold(self, raw: Diagnosis, controls: Controls, now: float, ran: Ran) -> Diagnosis:
+        key = (raw.messenger, raw.channel)
+        state = self.states.get(key, ChannelState())
+        masked = controls.judgement.masks or not controls.judgement.abroad
+        status = Status.UNKNOWN if controls.spoiled else raw.status
+        state = fold(
+            state,
+            status,
+            now,
+            controls.judgement.share,
+            self.knobs.policy,
+            spoiled=masked or controls.spoiled,
+        )
+        self.states[key] = state
+        return present(raw, state, self._vantage_shown(), quiet=self.quiet > 0)
+
+    def _is_undecided(self, raw: Diagnosis, name: str, ran: Ran, evidence: list[Evidence]) -> bool:
+        """A change is under way, or a target that worked has just failed."""
+        state = self.states[(name, raw.channel)]
+        if state.confirmed is None:
+            return raw.status not in (Status.OK, Status.UNKNOWN)
+        if raw.status is Status.UNKNOWN:
+            return False
+        before = {e.config.target.name: works(e.observations) for e in self.evidence.get(name, ())}
+        fell = any(
+            before.get(e.config.target.name) is True and works(e.observations) is False
+            for e in evidence
+            if e.config.target.channel == raw.channel and not e.config.informative and e.proven
+        )
+        return fell or raw.status is not state.confirmed
+
+    async def _new_network(self) -> None:
+        """A new epoch: what was said of the old network does not hold here."""
+        log.info("another network: states begin anew after %d quiet rounds", QUIET_ROUNDS)
+        self.figures.network_changes += 1
+        self.states.clear()
+        self.quiet = QUIET_ROUNDS
+        for runner in self.runners.values():
+            runner.seen.clear()
+        await asyncio.to_thread(self.store.forget_states)
+
+    # --- what is shown ---
+
+    def _vantage_shown(self) -> VantageStatus:
+        return VantageStatus(self.steady.shown) if self.steady.shown else VantageStatus.ONLINE
+
+    def vantage(self) -> Vantage:
+        return present_vantage(self.name, self._vantage_shown(), self.judgement)
+
+    def everything(self) -> Update:
+        """The whole state, for a web process that starts with nothing."""
+        self._refresh_figures()
+        return Update(
+            agent=self.figures,
+            targets=dict(self.targets),
+            channels=self._channel_figures(),
+            report=self.report(),
+            titles={m.name: m.title for m in self.config.messengers},
+            ready=self.ready,
+            reset=True,
+        )
+
+    def _start_shown(self) -> None:
+        """Every channel is there from the first scrape on, as it was confirmed before the start."""
+        for messenger in self.config.messengers:
+            for raw in starting(messenger):
+                key = (raw.messenger, raw.channel)
+                state = self.states.get(key, ChannelState())
+                self.shown[key] = present(raw, state, VantageStatus.ONLINE, quiet=False)
+
+    def report(self) -> Report:
+        return Report(time.time(), self.vantage(), tuple(self.shown.values()))
+
+    def _note_run(
+        self, ran: Ran, runner: Runner, evidence: list[Evidence], judgement: Judgement
+    ) -> None:
+        """Add what a round asked to the figures; families that do not work here are left out."""
+        self.figures.checks_skipped.update(ran.skipped)
+        families = judgement.families or self.families
+        for finished in ran.finished:
+            target = finished.ask.target
+            figures = self._figures_of(target)
+            observations = tuple(
+                o
+                for o in finished.measured.observations
+                if not o.family or Family(o.family) in families
+            )
+            if not observations:
+                continue
+            histogram = self.figures.durations.setdefault(
+                target.target.probe, Histogram(DURATION_BUCKETS)
+            )
+            histogram.observe(finished.seconds)
+            shown = main_observation(observations)
+            record(figures, observations, shown)
+            if not finished.ask.partial or works(observations) is False:
+                figures.success = works(observations)
+            cadence = self.knobs.controls if target.role else self.knobs.cadence
+            interval = max(interval_of(target, cadence), cadence.interval)
+            figures.expires = time.time() + 3 * interval
+        for e in evidence:
+            self._figures_of(e.config).proven = e.proven
+
+    def _figures_of(self, target: TargetConfig) -> TargetFigures:
+        key = (target.target.messenger, target.target.name)
+        if key not in self.targets:
+            role = str(target.role) if target.role else ""
+            self.targets[key] = TargetFigures(target.target, role, str(target.proof))
+        return self.targets[key]
+
+    def _flush(
+        self, name: str, evidence: list[Evidence], shown: tuple[Diagnosis, ...] | None
+    ) -> None:
+        """Send the web process what this round changed."""
+        if shown is not None:
+            self.ready = True
+            for d in shown:
+                self.shown[(d.messenger, d.channel)] = d
+        self._reshow()
+        self._refresh_figures()
+        self.manners.forget_old()
+        self._publish(
+            Update(
+                agent=self.figures,
+                targets={
+                    (name, e.config.target.name): self._figures_of(e.config) for e in evidence
+                },
+                channels=self._channel_figures(),
+                report=self.report(),
+                ready=self.ready,
+            )
+        )
+
+    def _channel_figures(self) -> dict[tuple[str, str], ChannelFigures]:
+        return {k: ChannelFigures(s.success_ratio) for k, s in self.states.items()}
+
+    def _reshow(self) -> None:
+        """A vantage that went offline turns every channel unknown at once."""
+        vantage = self._vantage_shown()
+        for key, d in self.shown.items():
+            state = self.states.get(key)
+            if state is not None and vantage in MASKING:
+                self.shown[key] = present(d, state, vantage, quiet=False)
+
+    def _refresh_figures(self) -> None:
+        f, traffic = self.figures, self.env.traffic
+        f.sent_bytes, f.received_bytes = traffic.sent, traffic.received
+        f.budget_bytes = self.manners.limits.bytes_per_day
+        f.storage_healthy = self.store.healthy
+        self._keep_budget()
+
+    def _restore_budget(self) -> None:
+        kept = (self.store.get("bytes_today") or b"").decode().split()
+        if len(kept) == 2 and kept[1].isdigit():
+            self.manners.day, self.manners.day_bytes = kept[0], int(kept[1])
+
+    def _keep_budget(self) -> None:
+        spent = self.manners.spent_today()
+        self.store.put("bytes_today", f"{self.manners.day} {spent}".encode())
+
+    # --- one round by hand ---
+
+    async def check(self, names: tuple[str, ...]) -> Report:
+        """``callpath check``: one round of everything, now; raw diagnoses, no state."""
+        beat = Beat(time.time())
+        chosen = [self.messengers[name] for name in names]
+        controls_task = asyncio.create_task(self._controls(beat, in_full=True))
+        tasks = [
+            asyncio.create_task(
+                self.runners[m.name].run(beat, self.knobs.cadence, frozenset(), BOTH, in_full=True)
+            )
+            for m in chosen
+        ]
+        controls = await controls_task
+        judgement = controls.judgement
+        diagnoses: list[Diagnosis] = []
+        observations: list[Observation] = _observations_of(self.evidence[CONTROL])
+        for messenger, task in zip(chosen, tasks, strict=True):
+            ran = await task
+            runner = self.runners[messenger.name]
+            diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
+            observations += [o for f in ran.finished for o in f.measured.observations]
+        self.steady = Steady(str(judgement.status))
+        return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
+
+    def asking(self) -> int:
+        """How many checks of a round by hand are still under way."""
+        return self.controls.going() + sum(r.going() for r in self.runners.values())
+
+    async def _diagnose_once(
+        self, messenger: MessengerConfig, runner: Runner, ran: Ran, judgement: Judgement
+    ) -> tuple[Diagnosis, ...]:
+        cadence, now = self.knobs.cadence, time.time()
+        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
+        if not judgement.masks and judgement.abroad:
+            await self.learned.note_round(ran, _usable_names(evidence, judgement))
+        # Proven anew: an answer of this very round may be the one that was missing.
+        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
+        return diagnose(messenger, evidence, judgement)
+
+    def take_over(self, old: Core) -> None:
+        """After a reload: what was measured a moment ago is still true of the same targets, and
+        manners hold across it."""
+        self.manners.inherit(old.manners)
+        self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
+        for runner, before in (
+            (self.controls, old.controls),
+            *((r, old.runners[n]) for n, r in self.runners.items() if n in old.runners),
+        ):
+            same = set(runner.targets) & set(before.targets)
+            names = {t.target.name for t in same}
+            runner.seen = {n: seen for n, seen in before.seen.items() if n in names}
+            for target in same:
+                key = (target.target.messenger, target.target.name)
+                self.targets[key] = old.targets[key]
+
+    async def stop(self) -> None:
+        """Stop all sending; what is under way reports nothing."""
+        runners = (self.controls, *self.runners.values())
+        await asyncio.gather(*(runner.stop() for runner in runners))
+
+
+_CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})
+
+
+def _log_bug(task: asyncio.Task[Controls]) -> None:
+    if not task.cancelled() and task.exception():
+        log.error("bug in the controls' round", exc_info=task.exception())
+
+
+def _usable_names(
+    evidence: list[Evidence], judgement: Judgement
+) -> dict[str, tuple[Observation, ...]]:
+    return {e.config.target.name: usable(e, judgement) for e in evidence}
+
+
+def _observations_of(evidence: list[Evidence]) -> list[Observation]:
+    return [o for e in evidence for o in e.observations]

@@ -1,0 +1,232 @@
+"""From observations to one word and one sentence per channel. Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.vantage import Judgement
+from config.model import MessengerConfig, TargetConfig
+from probes.model import (
+    Diagnosis,
+    Failure,
+    Family,
+    Observation,
+    Status,
+    Step,
+    TargetState,
+    VantageStatus,
+)
+
+SEEN_FOR = 3
+"""Intervals after which a target's last observation is no longer evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The newest conclusive run of one target; ``fresh`` when it is not older than three of its
+    intervals. ``proven``: may it decide (trust.py)?"""
+
+    config: TargetConfig
+    observations: tuple[Observation, ...]
+    last_run: float | None
+    fresh: bool
+    proven: bool
+
+
+def diagnose(
+    messenger: MessengerConfig, evidence: Sequence[Evidence], vantage: Judgement
+) -> tuple[Diagnosis, ...]:
+    """One diagnosis per channel of ``messenger``, from what this round and the recent past saw."""
+    channels = dict.fromkeys(e.config.target.channel for e in evidence)
+    return tuple(
+        _channel(
+            messenger, channel, [e for e in evidence if e.config.target.channel == channel], vantage
+        )
+        for channel in channels
+    )
+
+
+def starting(messenger: MessengerConfig) -> tuple[Diagnosis, ...]:
+    """What there is to say of each channel before the first round has ended."""
+    channels = dict.fromkeys(t.target.channel for t in messenger.targets)
+    return tuple(
+        Diagnosis(
+            messenger=messenger.name,
+            channel=channel,
+            status=Status.UNKNOWN,
+            reason="starting",
+            summary=f"{messenger.title} {_CHANNEL_WORDS[channel]}: no round has ended yet.",
+            working=0,
+            deciding=0,
+            total=sum(t.target.channel == channel for t in messenger.targets),
+        )
+        for channel in channels
+    )
+
+
+def usable(evidence: Evidence, vantage: Judgement) -> tuple[Observation, ...]:
+    """The observations that say something about the target: masks discard layers, not targets.
+
+    Out go families in which no control works here, failed look-ups where no name resolves, and
+    failures abroad where nothing abroad answers; what worked, worked.
+    """
+    if not evidence.fresh:
+        return ()
+    return tuple(o for o in evidence.observations if o.works or not _masked(o, vantage))
+
+
+def _masked(observation: Observation, vantage: Judgement) -> bool:
+    family = observation.family
+    if family and Family(family) not in vantage.families:
+        return True
+    failed = observation.failed
+    if failed and failed.step is Step.RESOLVE and not vantage.names:
+        return True
+    return not vantage.abroad
+
+
+def works(observations: Sequence[Observation]) -> bool | None:
+    """A target works if any of its addresses does; None when nothing usable was seen."""
+    return any(o.works for o in observations) if observations else None
+
+
+def _channel(
+    messenger: MessengerConfig, channel: str, evidence: Sequence[Evidence], vantage: Judgement
+) -> Diagnosis:
+    seen = {e.config.target.name: usable(e, vantage) for e in evidence}
+    outcomes = {name: works(observations) for name, observations in seen.items()}
+    deciding = [e for e in evidence if e.proven and not e.config.informative]
+    measured = [e for e in deciding if outcomes[e.config.target.name] is not None]
+    working = sum(outcomes[e.config.target.name] is True for e in measured)
+    status, reason, summary = _say(messenger, channel, deciding, measured, working, seen, vantage)
+    return Diagnosis(
+        messenger=messenger.name,
+        channel=channel,
+        status=status,
+        reason=reason,
+        summary=summary,
+        working=working,
+        deciding=len(deciding),
+        total=len(evidence),
+        targets=tuple(_state(e, seen, outcomes) for e in evidence),
+    )
+
+
+def _state(
+    e: Evidence, seen: Mapping[str, tuple[Observation, ...]], outcomes: Mapping[str, bool | None]
+) -> TargetState:
+    name = e.config.target.name
+    shown = main_observation(seen[name])
+    return TargetState(
+        target=e.config.target,
+        address=shown.address if shown else None,
+        works=outcomes[name],
+        proof=e.config.proof,
+        proven=e.proven,
+        last_run=e.last_run,
+    )
+
+
+def main_observation(observations: Sequence[Observation]) -> Observation | None:
+    """The one that stands for the target: the first working address, else the first tried."""
+    return next((o for o in observations if o.works), observations[0] if observations else None)
+
+
+_VANTAGE_WORDS = {
+    VantageStatus.OFFLINE: "this line is offline",
+    VantageStatus.PORTAL: "a captive portal stands before this line",
+    VantageStatus.TUNNELLED: "this line leads through a tunnel and shows another network",
+    VantageStatus.FAULTY: "this vantage is at fault itself",
+}
+
+_CHANNEL_WORDS = {
+    "chat": "chat",
+    "call": "calls",
+    "media": "media",
+    "web": "the web pages",
+}
+
+
+def _say(
+    messenger: MessengerConfig,
+    channel: str,
+    deciding: Sequence[Evidence],
+    measured: Sequence[Evidence],
+    working: int,
+    seen: Mapping[str, tuple[Observation, ...]],
+    vantage: Judgement,
+) -> tuple[Status, str, str]:
+    what = f"{messenger.title} {_CHANNEL_WORDS[channel]}"
+    if vantage.masks:
+        return (
+            Status.UNKNOWN,
+            str(vantage.status),
+            f"{what}: not known, {_VANTAGE_WORDS[vantage.status]}: {vantage.reason}.",
+        )
+    if not deciding:
+        return (
+            Status.UNKNOWN,
+            "uncalibrated",
+            f"{what}: not known, no server of this channel has yet been seen to answer a stranger"
+            " from here, so silence would prove nothing.",
+        )
+    if not measured:
+        if not vantage.abroad:
+            return (
+                Status.UNKNOWN,
+                "abroad",
+                f"{what}: not known, no foreign host answers on this line.",
+            )
+        if not vantage.names:
+            return Status.UNKNOWN, "names", f"{what}: not known, no name resolves on this line."
+        return Status.UNKNOWN, "not_measured", f"{what}: not measured in this round."
+    count = f"{working} of {len(measured)} servers answer"
+    if working >= messenger.quorum * len(measured):
+        return Status.OK, "ok", f"{what}: ok, {count} as they should."
+    failures = _failures(measured, seen)
+    lossy = any(failure is Failure.LOSSY for _, failure in failures)
+    why = _why(failures)
+    if working:
+        return Status.DEGRADED, "quorum", f"{what}: degraded, only {count}; {why}."
+    if lossy:
+        return (
+            Status.DEGRADED,
+            "lossy",
+            f"{what}: degraded, the servers answer only part of the packets; {why}.",
+        )
+    step, failure = failures.most_common(1)[0][0]
+    return (
+        Status.UNREACHABLE,
+        f"{step}:{failure}",
+        f"{what}: unreachable, none of {len(measured)} servers answers; {why}.",
+    )
+
+
+def _failures(
+    measured: Sequence[Evidence], seen: Mapping[str, tuple[Observation, ...]]
+) -> Counter[tuple[Step, Failure]]:
+    found: Counter[tuple[Step, Failure]] = Counter()
+    for e in measured:
+        shown = main_observation(seen[e.config.target.name])
+        if shown and not shown.works and shown.failed and shown.failed.failure:
+            found[(shown.failed.step, shown.failed.failure)] += 1
+    return found
+
+
+_STEP_WORDS = {
+    Step.RESOLVE: "resolving the name",
+    Step.CONNECT: "connecting",
+    Step.TLS: "the TLS handshake",
+    Step.EXCHANGE: "the exchange",
+    Step.STREAM: "the stream",
+}
+
+
+def _why(failures: Counter[tuple[Step, Failure]]) -> str:
+    parts = [
+        f"{count} failed at {_STEP_WORDS[step]} ({failure.replace('_', ' ')})"
+        for (step, failure), count in failures.most_common(2)
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,143 @@
+"""What was learned on this network: which targets answer strangers, which network it is, how near
+addresses are. Kept in the store; the agent and ``callpath check`` share it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+
+from agent import network as networks
+from agent.checks import dress_of
+from agent.network import Network
+from agent.rounds import Ran
+from agent.store import Store, TrustKey
+from agent.trust import Record, after_run, is_proven
+from config.calibration import covers
+from config.model import Calibrated, TargetConfig
+from probes.model import Observation
+
+_CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+
+
+class Learned:
+    """Reads everything at once at the start; writes once per round."""
+
+    def __init__(self, store: Store, calibration: tuple[Calibrated, ...]) -> None:
+        self.store = store
+        self.calibration = calibration
+        self._key = self._kept("network_key", lambda: os.urandom(32))
+        self.networks = networks.load(store.get("networks"))
+        self.current: Network | None = self.networks[0] if self.networks else None
+        self.trust: dict[TrustKey, Record] = {}
+        self._load()
+
+    def vantage_name(self) -> str:
+        """A random word that stays; never the host's name."""
+        return self._kept("vantage_name", _random_word).decode()
+
+    def _kept(self, key: str, make: object) -> bytes:
+        kept = self.store.get(key)
+        if kept is None:
+            kept = make()  # type: ignore[operator] # a function of no arguments
+            assert isinstance(kept, bytes)
+            self.store.put(key, kept)
+        return kept
+
+    def _load(self) -> None:
+        self.trust = self.store.trust(self.current.id) if self.current else {}
+
+    # --- network ---
+
+    def recognise(self, mapped: Mapping[str, frozenset[str]]) -> bool:
+        """Settle which network this is; True when it is another one than before."""
+        addresses = {address for seen in mapped.values() for address in seen}
+        found = networks.recognise(
+            self.current,
+            self.networks,
+            networks.mapped_hashes(self._key, addresses),
+            networks.attachment(self._key),
+        )
+        changed = self.current is not None and found.id != self.current.id
+        first = self.current is None
+        if found != self.current:
+            others = [n for n in self.networks if n.id != found.id]
+            self.networks = [found, *others][: networks.KEPT]
+            self.current = found
+            self.store.put("networks", networks.dump(self.networks))
+        if changed or first:
+            self._load()
+        return changed
+
+    # --- trust ---
+
+    def proven(self, target: TargetConfig, now: float | None = None) -> bool:
+        calibrated = covers(self.calibration, target.target, dress_of(target))
+        return is_proven(
+            self.trust.get(_key(target)),
+            target.proof,
+            calibrated.asked if calibrated else 0,
+            calibrated.answered if calibrated else 0,
+            time.time() if now is None else now,
+        )
+
+    async def note_round(self, ran: Ran, usable: Mapping[str, tuple[Observation, ...]]) -> None:
+        """Count the verified answers of one round; ``usable`` leaves out what masks discard."""
+        answered = {
+            f.ask.target.target.name: any(o.works for o in usable[f.ask.target.target.name])
+            for f in ran.finished
+            if usable.get(f.ask.target.target.name) and not f.ask.partial
+        }
+        changed: dict[TrustKey, Record] = {}
+        rtts: list[tuple[str, float]] = []
+        for f in ran.finished:
+            target = f.ask.target
+            name = target.target.name
+            if name not in answered:
+                continue
+            siblings = any(
+                works
+                for other, works in answered.items()
+                if other != name and works and _channel_of(ran, other) == target.target.channel
+            )
+            key = _key(target)
+            before = self.trust.get(key, Record())
+            at = max(o.at for o in f.measured.observations)
+            changed[key] = after_run(before, target.proof, answered[name], siblings, at)
+            rtts += _smallest(usable[name])
+        self.trust.update(changed)
+        if self.current is not None and changed:
+            await asyncio.to_thread(self._save, self.current.id, changed, rtts)
+
+    def _save(
+        self, network: str, changed: Mapping[TrustKey, Record], rtts: list[tuple[str, float]]
+    ) -> None:
+        self.store.save_trust(network, changed)
+        self.store.note_rtts(network, rtts)
+
+
+def _key(target: TargetConfig) -> TrustKey:
+    return target.target.messenger, target.target.name, dress_of(target)
+
+
+def _channel_of(ran: Ran, name: str) -> str:
+    return next(
+        f.ask.target.target.channel for f in ran.finished if f.ask.target.target.name == name
+    )
+
+
+def _smallest(observations: Iterable[Observation]) -> list[tuple[str, float]]:
+    found = []
+    for o in observations:
+        rtt = o.facts.get("rtt_min_seconds", o.facts.get("rtt_seconds"))
+        if o.works and o.address and isinstance(rtt, float):
+            found.append((o.address, rtt))
+    return found
+
+
+def _random_word() -> bytes:
+    syllables = [secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(4)]
+    return "".join(syllables).encode()

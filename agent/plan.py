@@ -1,0 +1,155 @@
+"""Which checks a round asks, and how deep. Pure.
+
+Fast kinds are asked every round. Handshakes make the peer do public-key work and trip burst rules:
+they are asked every ``handshake_interval``, with their connect step alone in between, and every
+round while something has just changed and is not decided yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from config.model import TargetConfig
+
+PER_ROUND = 8
+"""Connections per messenger, channel and kind in one round; more trips connection-burst rules, so
+larger groups rotate, the longest unasked first."""
+_CONNECTS = ("tcp", "tls", "https")
+CONNECT_BYTES = 420
+_TOLERANCE = 0.02
+"""Share of an interval by which a check may come early, so that jitter skips no round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """When a target was last asked: at all, and to the end. Unix seconds, 0 for never."""
+
+    run: float = 0.0
+    full: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """Seconds between runs of the two kinds, the budget's stretch already in it."""
+
+    interval: float
+    handshake_interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    target: TargetConfig
+    partial: bool
+
+
+def plan(
+    targets: Sequence[TargetConfig],
+    asked: Mapping[str, Asked],
+    undecided: frozenset[str],
+    cadence: Cadence,
+    now: float,
+) -> list[Ask]:
+    """The checks of one round in the order in which they start.
+
+    ``undecided`` names the channels whose state is not settled: they are asked in full.
+    """
+    due: list[Ask] = []
+    for target in targets:
+        seen = asked.get(target.target.name, Asked())
+        pressing = target.target.channel in undecided
+        if _is_due(target, seen, cadence, pressing, now):
+            due.append(Ask(target, partial=False))
+        elif _connects_between(target) and _elapsed(now, seen.run, cadence.interval):
+            due.append(Ask(target, partial=True))
+    return _rotate(due, asked, undecided)
+
+
+def interval_of(target: TargetConfig, cadence: Cadence) -> float:
+    """Seconds between full runs of a target."""
+    if target.interval is not None:
+        return target.interval
+    return cadence.handshake_interval if target.probe.handshake else cadence.interval
+
+
+def _is_due(
+    target: TargetConfig, seen: Asked, cadence: Cadence, pressing: bool, now: float
+) -> bool:
+    interval = interval_of(target, cadence)
+    if pressing and target.interval is None:
+        interval = min(interval, cadence.interval)
+    return _elapsed(now, seen.full, interval)
+
+
+def _elapsed(now: float, since: float, interval: float) -> bool:
+    return now - since >= interval * (1 - _TOLERANCE)
+
+
+def _connects_between(target: TargetConfig) -> bool:
+    return target.probe.handshake and target.interval is None and target.target.probe in _CONNECTS
+
+
+def group_of(target: TargetConfig) -> tuple[str, str, str]:
+    """Messenger, channel and kind: what rotates together."""
+    return target.target.messenger, target.target.channel, target.target.probe
+
+
+def _rotate(due: list[Ask], asked: Mapping[str, Asked], undecided: frozenset[str]) -> list[Ask]:
+    groups: dict[tuple[str, str], list[Ask]] = {}
+    for ask in due:
+        target = ask.target.target
+        groups.setdefault((target.channel, target.probe), []).append(ask)
+    chosen: list[Ask] = []
+    for (channel, kind), group in groups.items():
+        if kind in _CONNECTS and channel not in undecided:
+            group.sort(key=lambda ask: asked.get(ask.target.target.name, Asked()).run)
+            group = group[:PER_ROUND]
+        chosen += group
+    return chosen
+
+
+def bytes_a_day(targets: Sequence[TargetConfig], cadence: Cadence) -> tuple[float, float]:
+    """Planned bytes a day: what must be asked, and what handshakes add (they can be stretched)."""
+    fixed = stretchable = 0.0
+    sizes = group_sizes(targets)
+    for target in targets:
+        planned = planned_bytes(target, cadence, sizes[group_of(target)])
+        if target.probe.handshake and not target.role:
+            stretchable += planned
+        else:
+            fixed += planned
+    return fixed, stretchable
+
+
+def planned_bytes(target: TargetConfig, cadence: Cadence, group_size: int) -> float:
+    """Bytes a day of one target, both directions, at one address per name or all pinned ones.
+
+    ``group_size``: how many targets share its turns (``PER_ROUND``).
+    """
+    rotates = target.target.probe in _CONNECTS and group_size > PER_ROUND
+    turns = PER_ROUND / group_size if rotates else 1.0
+    full = 86400 / interval_of(target, cadence)
+    connects = 0.0
+    if _connects_between(target):
+        connects = max(0.0, 86400 / cadence.interval * turns - full) * CONNECT_BYTES
+    elif not target.probe.handshake:
+        full *= turns
+    each = full * target.probe.bytes_per_run + connects
+    return float(each * max(1, len(target.addresses)))
+
+
+def group_sizes(targets: Sequence[TargetConfig]) -> Counter[tuple[str, str, str]]:
+    """How many targets share turns, by ``group_of``."""
+    return Counter(group_of(target) for target in targets)
+
+
+def stretched(targets: Sequence[TargetConfig], cadence: Cadence, budget: float) -> Cadence:
+    """The cadence whose plan fits the budget: handshakes are asked more rarely, never STUN, DNS,
+    connects and controls (design 7)."""
+    fixed, stretchable = bytes_a_day(targets, cadence)
+    left = budget - fixed
+    if stretchable <= left:
+        return cadence
+    factor = stretchable / left if left > stretchable / 24 else 24.0
+    return Cadence(cadence.interval, cadence.handshake_interval * factor)

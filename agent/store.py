@@ -1,0 +1,199 @@
+"""What survives a restart: trust, confirmed states, the network, smallest RTTs, today's bytes.
+
+One SQLite file in the state folder. A write is one transaction per round, so ``kill -9`` at any
+moment loses at most the round in progress. A disk that fails costs the memory, never the measuring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from agent.state import ChannelState, Vote
+from agent.trust import Record
+from probes.model import Status
+
+log = logging.getLogger(__name__)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS trust (
+    network TEXT, messenger TEXT, target TEXT, dress TEXT,
+    runs INTEGER, answered INTEGER, earned INTEGER, last_verified REAL, silent_since REAL,
+    PRIMARY KEY (network, messenger, target, dress));
+CREATE TABLE IF NOT EXISTS state (
+    messenger TEXT, channel TEXT, value TEXT NOT NULL, PRIMARY KEY (messenger, channel));
+CREATE TABLE IF NOT EXISTS rtt (
+    network TEXT, address TEXT, seconds REAL NOT NULL, PRIMARY KEY (network, address));
+"""
+VERSION = 1
+
+TrustKey = tuple[str, str, str]
+"""Messenger, target, dress."""
+
+
+class Store:
+    """Raises nothing for a failing disk: ``healthy`` turns False and stays so until a write works.
+
+    Thread-safe: writes run in a worker thread, so that a slow disk delays no measurement.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.healthy = True
+        self._lock = threading.Lock()
+        self._db = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        path = self.folder / "callpath.sqlite"
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
+        except sqlite3.DatabaseError as error:
+            return self._without(path, error)
+        except OSError as error:
+            log.error("the state folder cannot be used, nothing will be remembered: %s", error)
+        return self._in_memory()
+
+    def _without(self, path: Path, error: Exception) -> sqlite3.Connection:
+        """Set a damaged file aside and begin anew; what was learned is lost, and it is said."""
+        with contextlib.suppress(OSError, sqlite3.DatabaseError):
+            if "locked" in str(error) or "readonly" in str(error) or "unable" in str(error):
+                raise OSError(str(error))
+            aside = path.with_suffix(".damaged")
+            path.replace(aside)
+            for suffix in ("-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            log.error("the store was damaged (%s): set aside as %s", error, aside)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
+        log.error("the store cannot be used, nothing will be remembered: %s", error)
+        return self._in_memory()
+
+    def _in_memory(self) -> sqlite3.Connection:
+        self.healthy = False
+        return _prepare(sqlite3.connect(":memory:", check_same_thread=False))
+
+    def close(self) -> None:
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            self._db.close()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                with self._db:
+                    yield self._db
+                self.healthy = self.healthy or not self._is_memory()
+            except sqlite3.Error as error:
+                if self.healthy:
+                    log.error("the store cannot be written, measuring goes on: %s", error)
+                self.healthy = False
+
+    def _is_memory(self) -> bool:
+        return not self._db.execute("PRAGMA database_list").fetchone()[2]
+
+    def _read(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        with self._lock:
+            try:
+                return list(self._db.execute(sql, values))
+            except sqlite3.Error as error:
+                log.error("the store cannot be read: %s", error)
+                self.healthy = False
+                return []
+
+    # --- meta: small named values ---
+
+    def get(self, key: str) -> bytes | None:
+        rows = self._read("SELECT value FROM meta WHERE key = ?", key)
+        return bytes(rows[0][0]) if rows else None  # type: ignore[call-overload] # BLOB
+
+    def put(self, key: str, value: bytes) -> None:
+        with self._write() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    # --- trust ---
+
+    def trust(self, network: str) -> dict[TrustKey, Record]:
+        rows = self._read(
+            "SELECT messenger, target, dress, runs, answered, earned, last_verified, silent_since"
+            " FROM trust WHERE network = ?",
+            network,
+        )
+        return {
+            (str(m), str(t), str(d)): Record(runs, answered, bool(earned), verified, silent)  # type: ignore[arg-type] # typed columns
+            for m, t, d, runs, answered, earned, verified, silent in rows
+        }
+
+    def save_trust(self, network: str, records: Mapping[TrustKey, Record]) -> None:
+        rows = [
+            (network, *key, r.runs, r.answered, int(r.earned), r.last_verified, r.silent_since)
+            for key, r in records.items()
+        ]
+        with self._write() as db:
+            db.executemany("INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)", rows)
+
+    # --- states ---
+
+    def states(self) -> dict[tuple[str, str], ChannelState]:
+        found = {}
+        for messenger, channel, value in self._read("SELECT messenger, channel, value FROM state"):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                found[(str(messenger), str(channel))] = _state_from(json.loads(str(value)))
+        return found
+
+    def save_states(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
+        rows = [(*key, json.dumps(asdict(state))) for key, state in states.items()]
+        with self._write() as db:
+            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+
+    def forget_states(self) -> None:
+        with self._write() as db:
+            db.execute("DELETE FROM state")
+
+    # --- smallest RTT per address ---
+
+    def note_rtts(self, network: str, rtts: Iterable[tuple[str, float]]) -> None:
+        rows = [(network, address, seconds) for address, seconds in rtts]
+        with self._write() as db:
+            db.executemany(
+                "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
+                " DO UPDATE SET seconds = min(seconds, excluded.seconds)",
+                rows,
+            )
+
+
+def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.executescript(_SCHEMA)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.commit()
+    return db
+
+
+def _state_from(value: dict[str, object]) -> ChannelState:
+    def votes(key: str) -> tuple[Vote, ...]:
+        rows: list[dict[str, object]] = value[key]  # type: ignore[assignment] # written by save_states
+        return tuple(
+            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"]))  # type: ignore[arg-type]
+            for r in rows
+        )
+
+    confirmed = value["confirmed"]
+    since = value["since"]
+    return ChannelState(
+        confirmed=Status(str(confirmed)) if confirmed else None,
+        since=float(since) if since is not None else None,  # type: ignore[arg-type]
+        intermittent=bool(value["intermittent"]),
+        votes=votes("votes"),
+        window=votes("window"),
+    )

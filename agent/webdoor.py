@@ -1,0 +1,130 @@
+"""The agent's side of the web process: starts it, feeds it, restarts it when it dies alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import pickle
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+
+from exporters.feed import ReloadAnswer, Update
+from exporters.framing import RELOAD, read_frame, write_frame
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 5.0
+RESTART_PAUSE = 1.0
+_BACKLOG = 4 * 1024 * 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The listening socket, bound before anything is measured. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(128)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class WebDoor:
+    """``everything()`` gives the whole state for a process that starts with nothing."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        settings: dict[str, object],
+        everything: Callable[[], Update],
+        reload: Callable[[], Awaitable[ReloadAnswer]],
+    ) -> None:
+        self._listener = listener
+        self._settings = settings
+        self._everything = everything
+        self._reload = reload
+        self._writer: asyncio.StreamWriter | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep_running())
+
+    async def stop(self) -> None:
+        """Close our end: the process ends by itself."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def publish(self, update: Update) -> None:
+        """Send one update; never waits. A process that does not read is made to start anew."""
+        writer = self._writer
+        if writer is None or writer.is_closing():
+            return
+        if writer.transport.get_write_buffer_size() > _BACKLOG:
+            log.error("the web process does not read; starting it anew")
+            writer.transport.abort()
+            return
+        write_frame(writer, pickle.dumps(update, pickle.HIGHEST_PROTOCOL))
+
+    async def _keep_running(self) -> None:
+        while True:
+            await self._run_once()
+            log.error("the web process ended; starting it anew")
+            await asyncio.sleep(RESTART_PAUSE)
+
+    async def _run_once(self) -> None:
+        ours, theirs = socket.socketpair()
+        fds = (self._listener.fileno(), theirs.fileno())
+        arguments = [*map(str, fds), json.dumps(self._settings)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "exporters.web",
+            *arguments,
+            pass_fds=fds,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the agent alone
+        )
+        theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._writer = writer
+        heartbeat = asyncio.create_task(self._beat())
+        try:
+            self.publish(self._everything())
+            while (frame := await read_frame(reader)) is not None:
+                # Plain bytes this way: a process that faces the network gets no pickle read.
+                if frame == RELOAD:
+                    answer = await self._reload()
+                    write_frame(writer, pickle.dumps(answer))
+        finally:
+            heartbeat.cancel()
+            self._writer = None
+            writer.close()
+            await self._end(process)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            self.publish(self._everything_light())
+
+    def _everything_light(self) -> Update:
+        everything = self._everything()
+        everything.targets = {}
+        everything.channels = {}
+        everything.reset = False
+        return everything
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

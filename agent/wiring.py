@@ -1,0 +1,263 @@
+"""The running agent: one core at work, its schedule, its web process, its signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from agent.checks import limits_of
+from agent.core import Core, knobs_of
+from agent.manners import outside_fast
+from agent.plan import group_of, group_sizes, interval_of, planned_bytes
+from agent.rounds import Beat
+from agent.scheduler import Schedule
+from agent.store import Store
+from agent.webdoor import WebDoor, listen
+from config.model import Config, ConfigError, Problem
+from config.values import split_listen
+from exporters.feed import AgentFigures, ReloadAnswer, Update
+from probes.net.address import parse
+
+log = logging.getLogger(__name__)
+
+RULES_VERSION = "1"
+"""Counts up whenever the same observations would get another status."""
+DRAIN = 5.0
+"""Seconds that rounds under way may go on after SIGTERM."""
+PAUSE_POLL = 0.5
+
+
+def callpath_version() -> str:
+    try:
+        return version("callpath")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"
+
+
+def versions(config: Config) -> dict[str, str]:
+    return {"version": callpath_version(), "rules": RULES_VERSION, "catalogue": config.catalogue}
+
+
+def state_dir(config: Config) -> Path:
+    """``state_dir``, else $STATE_DIRECTORY (systemd), else the XDG state folder."""
+    given = config.settings.state_dir
+    if given:
+        return Path(str(given))
+    if systemd := os.environ.get("STATE_DIRECTORY"):
+        return Path(systemd.split(":")[0])
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "callpath"
+
+
+def refuse_fast_targets(config: Config) -> None:
+    """Below 60 s every literal address must lie in ``fast_prefixes``. Raises ConfigError.
+
+    Names are checked when they are resolved: there the interval stays at 60 s outside of them.
+    """
+    limits = limits_of(config.settings)
+    if limits.min_interval >= 60:
+        return
+    problems = []
+    for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
+        literal = [target.host] if parse(target.host) else []
+        for address in outside_fast([*literal, *target.addresses], limits):
+            key = f"{target.target.messenger}/{target.target.name}"
+            why = f"{address} is outside limits.fast_prefixes, and limits.min_interval is below 60s"
+            problems.append(Problem("configuration", 0, key, why))
+    if problems:
+        raise ConfigError(problems)
+
+
+def contact_rows(config: Config) -> list[dict[str, Any]]:
+    """Everything that would be contacted: one row per target, as ``callpath messengers`` shows it.
+
+    ``seconds`` is the interval between full runs; ``bytes_per_day`` counts both directions and one
+    address per name.
+    """
+    knobs = knobs_of(config)
+    everything = (*(t for m in config.messengers for t in m.targets), *config.controls)
+    sizes = group_sizes(everything)
+    rows = []
+    for target in everything:
+        cadence = knobs.controls if target.role else knobs.cadence
+        planned = planned_bytes(target, cadence, sizes[group_of(target)])
+        rows.append(
+            {
+                "messenger": target.target.messenger,
+                "channel": target.target.channel,
+                "role": str(target.role) if target.role else "",
+                "target": target.target.name,
+                "probe": target.target.probe,
+                "host": target.host or getattr(target.probe, "resolver", ""),
+                "port": target.port,
+                "addresses": list(target.addresses),
+                "seconds": interval_of(target, cadence),
+                "bytes_per_day": round(planned),
+                "proof": str(target.proof),
+                "informative": target.informative,
+            }
+        )
+    return rows
+
+
+class Agent:
+    """Runs until told to stop. ``load`` reads the configuration anew for a reload."""
+
+    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
+        self._load = load
+        self._figures = _figures(config)
+        self._store = Store(state_dir(config))
+        self._core = self._make_core(config)
+        self._schedule: Schedule | None = None
+        self._web: WebDoor | None = None
+        self._stop = asyncio.Event()
+        self._reload_lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def _make_core(self, config: Config) -> Core:
+        core = Core(config, self._store, self._figures, self._publish)
+        figures, vantage = self._figures, config.settings.vantage
+        figures.name, figures.country = core.name, vantage.country
+        figures.asn, figures.network = vantage.asn, vantage.network
+        figures.catalogue = config.catalogue
+        figures.calibrated_at = max((c.at for c in config.calibration), default=None)
+        return core
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises OSError when the listen address cannot be had."""
+        settings = self._core.config.settings
+        host, port = split_listen(settings.web.listen)
+        listener = listen(host, port)
+        self._web = WebDoor(
+            listener,
+            {
+                "listen_host": host,
+                "hosts": list(settings.web.hosts),
+                "allow_reload": settings.web.allow_reload,
+            },
+            lambda: self._core.everything(),
+            self.reload,
+        )
+        self._web.start()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
+        self._spawn(self._watch_pause())
+        self._start_schedule()
+        log.info("callpath %s listens on %s", callpath_version(), settings.web.listen)
+        try:
+            await self._stop.wait()
+            log.info("stopping: rounds under way may end")
+            await self._drain()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._web.stop()
+            listener.close()
+            self._store.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _publish(self, update: Update) -> None:
+        if self._web is not None:
+            self._web.publish(update)
+
+    # --- schedule ---
+
+    def _start_schedule(self) -> None:
+        core = self._core
+
+        async def work(name: str, beat: Beat) -> None:
+            if not core.manners.paused:
+                await core.run_messenger(name, beat)
+
+        self._schedule = Schedule(
+            core.messengers,
+            core.knobs.cadence.interval,
+            work,
+            skipped=lambda reason: self._figures.rounds_skipped.update((reason,)),
+            lag=self._figures.lag.observe,
+        )
+        self._schedule.start()
+
+    async def _drain(self) -> None:
+        """Let rounds end, briefly; then stop. What was cut off reports nothing."""
+        assert self._schedule is not None
+        await self._schedule.drain(DRAIN)
+        await self._core.stop()
+
+    async def _watch_pause(self) -> None:
+        """A file named ``paused`` in the state folder stops all sending within a second."""
+        marker = self._store.folder / "paused"
+        while True:
+            paused = marker.exists()
+            core = self._core
+            if paused and not core.manners.paused:
+                log.warning("paused: %s exists", marker)
+                core.manners.paused = True
+                await core.stop()
+            elif core.manners.paused and not paused:
+                log.warning("going on: %s is gone", marker)
+                core.manners.paused = False
+            await asyncio.sleep(PAUSE_POLL)
+
+    # --- reload ---
+
+    async def reload(self) -> ReloadAnswer:
+        """Read the configuration anew; a bad one leaves the old one running."""
+        async with self._reload_lock:
+            try:
+                config = await asyncio.to_thread(self._load)
+                refuse_fast_targets(config)
+            except ConfigError as error:
+                self._figures.reload_ok = False
+                for problem in error.problems:
+                    log.error("reload refused: %s", problem)
+                return ReloadAnswer(tuple(map(str, error.problems)))
+            await self._swap(config)
+            self._figures.reload_ok = True
+            self._figures.reloaded_at = time.time()
+            self._publish(self._core.everything())
+            log.info("reloaded")
+            return ReloadAnswer(())
+
+    async def _swap(self, config: Config) -> None:
+        """The new configuration takes over; states and trust come back from the store."""
+        old = self._core
+        if config.settings.web != old.config.settings.web:
+            log.warning("web.* takes effect at the next start")
+        if state_dir(config) != self._store.folder:
+            log.warning("state_dir takes effect at the next start")
+        assert self._schedule is not None
+        await self._schedule.stop()
+        await old.stop()
+        core = self._make_core(config)
+        core.take_over(old)
+        self._core = core
+        self._start_schedule()
+
+
+def _figures(config: Config) -> AgentFigures:
+    v = versions(config)
+    return AgentFigures(
+        version=v["version"], rules=v["rules"], catalogue=v["catalogue"], reloaded_at=time.time()
+    )
+
+
+async def run(config: Config, load: Callable[[], Config]) -> None:
+    """Run the agent in this process until it is told to stop."""
+    agent = Agent(config, load)
+    with contextlib.suppress(asyncio.CancelledError):
+        await agent.run()

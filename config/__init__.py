@@ -1,0 +1,4 @@
+"""Says what to ask: schema, loader and the shipped catalogue."""
+
+CATALOGUE_VERSION = "2026.11.24"
+"""The date of the shipped messenger, controls and calibration files, as ``YYYY.MM.DD``."""

@@ -1,0 +1,414 @@
+"""Loads callpath.yaml and every file it leads to, and finds all their mistakes at once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from config import CATALOGUE_VERSION
+from config.calibration import CalibrationFile
+from config.document import Document, KeyPath, read_json, read_yaml
+from config.model import (
+    Calibrated,
+    Config,
+    ConfigError,
+    MessengerConfig,
+    Problem,
+    Source,
+    TargetConfig,
+)
+from config.schema import (
+    ControlsHead,
+    MessengerHead,
+    Settings,
+    build_probe,
+    conflicts,
+    controls_model,
+    known_keys,
+    messenger_model,
+    resolver_problem,
+)
+from config.values import format_duration, url_host_port
+from probes.model import CONTROL, Role, Target
+from probes.registry import PROBES
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_HERE = Path(__file__).parent
+_MESSENGERS = _HERE / "messengers"
+_CONTROLS = _HERE / "controls"
+_CALIBRATION = _HERE / "calibration"
+
+
+def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
+    """The configuration at ``path``, or the defaults; raises ConfigError with every problem."""
+    return _Loader(probes).load(path)
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """What the agent goes by, as plain values: ``callpath`` could be written back as a file."""
+    return {
+        "catalogue": config.catalogue,
+        "callpath": config.settings.model_dump(mode="json"),
+        "messengers": [
+            {
+                "messenger": messenger.name,
+                "title": messenger.title,
+                "sources": [
+                    {"url": source.url, "read": source.read.isoformat()}
+                    for source in messenger.sources
+                ],
+                "owner": {
+                    "asns": list(messenger.owner_asns),
+                    "prefixes": list(messenger.owner_prefixes),
+                },
+                "quorum": messenger.quorum,
+                "targets": [_shown(target) for target in messenger.targets],
+            }
+            for messenger in config.messengers
+        ],
+        "controls": [_shown(target) for target in config.controls],
+        "calibration": [
+            {
+                **dataclasses.asdict(entry),
+                "last_answered": entry.last_answered and entry.last_answered.isoformat(),
+            }
+            for entry in config.calibration
+        ],
+    }
+
+
+def _shown(target: TargetConfig) -> dict[str, Any]:
+    """The keys of a target as a file would have them, without those that say nothing."""
+    place = {"url": target.url} if target.url else {"host": target.host, "port": target.port}
+    if target.role is not None:
+        role = {"role": str(target.role), "owner": target.owner, "asn": target.asn}
+    else:
+        role = {"channel": target.target.channel}
+    options = {
+        field.name: getattr(target.probe, field.name) for field in dataclasses.fields(target.probe)
+    }
+    shown = {
+        "name": target.target.name,
+        **role,
+        "probe": target.target.probe,
+        **(place if target.host else {}),
+        "address": list(target.addresses),
+        "family": str(target.family),
+        "timeout": target.timeout and format_duration(target.timeout),
+        "proof": str(target.proof),
+        "interval": target.interval and format_duration(target.interval),
+        "informative": target.informative,
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in options.items()},
+    }
+    return {
+        key: str(value) if isinstance(value, str) else value
+        for key, value in shown.items()
+        if value not in ("", [], None)
+    }
+
+
+class _Loader:
+    def __init__(self, probes: Mapping[str, Any]) -> None:
+        self._probes = probes
+        self._problems: list[Problem] = []
+        # A clock before the catalogue's own day is wrong, and the agent has to run to say so.
+        catalogue_day = date.fromisoformat(CATALOGUE_VERSION.replace(".", "-"))
+        self._context: dict[str, Any] = {
+            "latest": max(date.today(), catalogue_day) + timedelta(days=1)
+        }
+
+    def load(self, path: Path | None) -> Config:
+        main = read_yaml(path) if path is not None else Document("")
+        folder = path.absolute().parent if path is not None else Path.cwd()
+        settings = self._settings(main, folder)
+        self._check_authorities(main, settings)
+        messengers = self._messengers(main, settings)
+        controls = self._controls(main, settings)
+        calibration = self._calibration(main, settings)
+        if self._problems:
+            raise ConfigError(self._problems)
+        return Config(settings, messengers, controls, calibration, CATALOGUE_VERSION)
+
+    def _settings(self, main: Document, folder: Path) -> Settings:
+        """As much of the file as is right, so that the other files are checked all the same."""
+        self._context["folder"] = folder
+        bad = set(main.bad)
+        settings = self._validate(Settings, main)
+        if settings is None:
+            data = copy.deepcopy(main.data)
+            while settings is None:
+                try:
+                    settings = Settings.model_validate_json(json.dumps(data), context=self._context)
+                except ValidationError as exc:
+                    paths = [tuple(error["loc"]) for error in exc.errors()]
+                    bad.update(paths)
+                    data = _without(data, paths)
+        for conflict in conflicts(settings):
+            if not any(_touches(key, one) for key in conflict.keys for one in bad):
+                key = next((key for key in conflict.keys if key in main.lines), conflict.keys[0])
+                line = main.line(key)
+                named = main.problem(conflict.keys[0], conflict.message)
+                self._problems.append(dataclasses.replace(named, line=line))
+        if not any(_touches(("resolvers", "trusted"), one) for one in bad):
+            self._context["trusted"] = settings.resolvers.trusted
+        if not any(_touches(("limits", "min_interval"), one) for one in bad):
+            self._context["min_interval"] = settings.limits.min_interval
+        return settings
+
+    def _check_authorities(self, main: Document, settings: Settings) -> None:
+        if not settings.tls_ca_file:
+            return
+        try:
+            found = "-----BEGIN CERTIFICATE-----" in Path(settings.tls_ca_file).read_text("ascii")
+        except (OSError, UnicodeDecodeError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "not text"
+            self._problems.append(main.problem(("tls_ca_file",), f"cannot be read: {reason}"))
+            return
+        if not found:
+            self._problems.append(main.problem(("tls_ca_file",), "holds no PEM certificate"))
+
+    def _messengers(self, main: Document, settings: Settings) -> tuple[MessengerConfig, ...]:
+        own = self._own_messengers(main, settings)
+        shipped = {file.stem: file for file in sorted(_MESSENGERS.glob("*.yaml"))}
+        model = messenger_model(self._probes)
+        messengers = []
+        for name in settings.messengers:
+            if name in own:
+                document = own[name]
+            elif name in shipped:
+                document = read_yaml(shipped[name])
+            else:
+                known = ", ".join(sorted({*own, *shipped}))
+                message = f"no messenger is called {name}; known are: {known}"
+                self._problems.append(main.problem(_item(main, "messengers", name), message))
+                continue
+            file: Any = self._validate(model, document)
+            self._check_names(document)
+            if file is not None:
+                messengers.append(self._messenger(file))
+        return tuple(messengers)
+
+    def _own_messengers(self, main: Document, settings: Settings) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        for folder in settings.messenger_dirs:
+            for file in self._yaml_files(main, folder):
+                document = self._read(read_yaml, file)
+                if document is None:
+                    continue
+                name = document.data.get("messenger")
+                if not isinstance(name, str) or not name:
+                    message = "is required, a short name in lower case"
+                    self._problems.append(document.problem(("messenger",), message))
+                elif name == CONTROL:
+                    message = "a controls file belongs under the key controls of callpath.yaml"
+                    self._problems.append(document.problem(("messenger",), message))
+                elif name in found:
+                    message = f"{name} is also described in {found[name].file}"
+                    self._problems.append(document.problem(("messenger",), message))
+                else:
+                    found[name] = document
+        return found
+
+    def _yaml_files(self, main: Document, folder: str) -> list[Path]:
+        try:
+            inside = sorted(Path(folder).iterdir())
+        except OSError as exc:
+            path = _item(main, "messenger_dirs", folder)
+            self._problems.append(main.problem(path, f"{folder} cannot be read: {exc.strerror}"))
+            return []
+        return [
+            file
+            for file in inside
+            if file.suffix in (".yaml", ".yml") and not file.name.startswith(".")
+        ]
+
+    def _messenger(self, file: Any) -> MessengerConfig:
+        return MessengerConfig(
+            file.messenger,
+            file.title,
+            file.quorum,
+            file.owner.asns,
+            file.owner.prefixes,
+            tuple(Source(source.url, source.read) for source in file.sources),
+            tuple(self._target(file.messenger, target) for target in file.targets),
+        )
+
+    def _controls(self, main: Document, settings: Settings) -> tuple[TargetConfig, ...]:
+        model = controls_model(self._probes)
+        if settings.controls:
+            own = self._read_named(read_yaml, settings.controls, main, ("controls",))
+            documents = [own] if own is not None else []
+        else:
+            pack = _CONTROLS / f"{settings.vantage.country.lower()}.yaml"
+            files = [_CONTROLS / "general.yaml", *([pack] if pack.is_file() else [])]
+            documents = [self._askable(read_yaml(file)) for file in files]
+        controls: list[TargetConfig] = []
+        for document in documents:
+            file: Any = self._validate(model, document)
+            self._check_names(document)
+            if file is not None:
+                controls += [self._target(CONTROL, target) for target in file.targets]
+        return tuple(controls)
+
+    def _askable(self, shipped: Document) -> Document:
+        """Without the shipped controls of a trusted resolver that the user configured away."""
+        trusted = self._context.get("trusted", ())
+        targets = [
+            target
+            for target in shipped.data["targets"]
+            if "resolver" not in target or not resolver_problem(target["resolver"], trusted)
+        ]
+        return dataclasses.replace(shipped, data={**shipped.data, "targets": targets})
+
+    def _calibration(self, main: Document, settings: Settings) -> tuple[Calibrated, ...]:
+        documents = [self._read(read_json, file) for file in sorted(_CALIBRATION.glob("*.json"))]
+        for name in settings.calibration:
+            path = _item(main, "calibration", name)
+            documents.append(self._read_named(read_json, name, main, path))
+        entries: list[Calibrated] = []
+        for document in documents:
+            file = self._validate(CalibrationFile, document) if document is not None else None
+            if file is not None:
+                entries += file.entries()
+        return tuple(entries)
+
+    def _target(self, messenger: str, entry: Any) -> TargetConfig:
+        url = getattr(entry, "url", "")
+        host, port = (
+            url_host_port(url) if url else (getattr(entry, "host", ""), getattr(entry, "port", 0))
+        )
+        channel = getattr(entry, "channel", "")
+        role: Role | None = getattr(entry, "role", None)
+        return TargetConfig(
+            target=Target(messenger, str(channel), entry.name, entry.probe),
+            probe=build_probe(entry, self._probes[entry.probe]),
+            host=host,
+            port=port,
+            addresses=getattr(entry, "address", ()),
+            family=entry.family,
+            timeout=entry.timeout,
+            proof=entry.proof,
+            interval=entry.interval,
+            informative=entry.informative,
+            role=role,
+            owner=getattr(entry, "owner", ""),
+            asn=getattr(entry, "asn", 0),
+            url=url,
+        )
+
+    def _read(self, read: Callable[[Path], Document], file: Path) -> Document | None:
+        try:
+            return read(file)
+        except ConfigError as exc:
+            self._problems += exc.problems
+            return None
+
+    def _read_named(
+        self, read: Callable[[Path], Document], file: str, main: Document, path: KeyPath
+    ) -> Document | None:
+        """Where the file cannot be read at all, the mistake is in the line that names it."""
+        try:
+            Path(file).stat()
+        except OSError as exc:
+            self._problems.append(main.problem(path, f"{file} cannot be read: {exc.strerror}"))
+            return None
+        return self._read(read, Path(file))
+
+    def _validate(self, model: type[_Model], document: Document) -> _Model | None:
+        self._problems += document.problems
+        try:
+            valid = model.model_validate_json(json.dumps(document.data), context=self._context)
+        except ValidationError as exc:
+            for error in exc.errors():
+                path = error["loc"]
+                if issubclass(model, MessengerHead | ControlsHead):
+                    path = _written_path(path, error["type"])
+                if not any(path[: len(one)] == one for one in document.bad):
+                    message = _message(model, error)
+                    self._problems.append(document.problem(path, message))
+            return None
+        return None if document.problems else valid
+
+    def _check_names(self, document: Document) -> None:
+        """Also when the targets have other faults: two mistakes are two messages."""
+        first: dict[str, int] = {}
+        targets = document.data.get("targets")
+        for index, target in enumerate(targets if isinstance(targets, list) else []):
+            name = target.get("name") if isinstance(target, dict) else None
+            if not isinstance(name, str):
+                continue
+            path = ("targets", index, "name")
+            if name in first:
+                message = f"{name} is already the name of the target in line {first[name]}"
+                self._problems.append(document.problem(path, message))
+            first.setdefault(name, document.line(path))
+
+
+def _written_path(loc: KeyPath, kind: str) -> KeyPath:
+    """Pydantic's location without the kind of a target's probe, which it puts after the index."""
+    path = loc[:2] + loc[3:] if loc[:1] == ("targets",) else loc
+    return (*path, "probe") if kind in ("union_tag_invalid", "union_tag_not_found") else path
+
+
+def _message(model: type[BaseModel], error: Any) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("missing", "union_tag_not_found"):
+        return "is required"
+    if kind == "extra_forbidden":
+        return "is not a known key" + _hint(error["loc"][-1], known_keys(model, error["loc"][:-1]))
+    if kind == "union_tag_invalid":
+        kinds = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
+        return f"must be one of {', '.join(kinds)}, not {context['tag']!r}" + _hint(
+            context["tag"], kinds
+        )
+    if kind == "value_error":
+        return str(context["error"])
+    message = (
+        str(error["msg"]).replace("Input should be", "must be").replace("an object", "a mapping")
+    )
+    given = error["input"]
+    return message if isinstance(given, dict | list) else f"{message}, not {given!r}"
+
+
+def _hint(wrong: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _item(document: Document, key: str, value: str) -> KeyPath:
+    """The path of the entry of a list of names or files that means ``value``."""
+    written = document.data.get(key)
+    folder = Path(document.file).absolute().parent
+    for index, entry in enumerate(written if isinstance(written, list) else []):
+        if isinstance(entry, str) and value in (entry, str(Path(folder, entry))):
+            return (key, index)
+    return (key,)
+
+
+def _touches(one: KeyPath, other: KeyPath) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _without(data: Any, paths: list[KeyPath]) -> Any:
+    """``data`` without what is wrong at ``paths``: a key, or a whole entry of a list."""
+    if () in paths:
+        return {}
+    if isinstance(data, list):
+        wrong = {path[0] for path in paths}
+        return [entry for index, entry in enumerate(data) if index not in wrong]
+    kept = {}
+    for key, value in data.items():
+        inner = [path[1:] for path in paths if path[0] == key]
+        if () not in inner:
+            kept[key] = _without(value, inner) if inner else value
+    return kept

@@ -1,0 +1,1 @@
+"""Shows: metrics, page, endpoints, tables, JSON."""

@@ -1,0 +1,139 @@
+"""What the agent tells its web process: figures and the newest report, in small pieces.
+
+/metrics and the page are rendered in a process of their own, because rendering in the agent's loop,
+or in a thread beside it, delays measurements by ten milliseconds and more. The agent sends only
+what changed; the web process keeps a mirror.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from dataclasses import dataclass, field
+
+from probes.model import Failure, Observation, Report, Step, Target
+
+TargetKey = tuple[str, str]
+"""Messenger and target name."""
+
+DURATION_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.5, 5.0, 10.0, 20.0, 30.0)
+LAG_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts per bucket (upper bounds, the last one for everything above) and the sum."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class TargetFigures:
+    """One target's series. Gauges are None until measured, and stale after ``expires``."""
+
+    target: Target
+    role: str
+    proof: str
+    runs: int = 0
+    failures: Counter[tuple[Step, Failure]] = field(default_factory=Counter)
+    sent: int = 0
+    received: int = 0
+    success: bool | None = None
+    family: str = "any"
+    rtt: float | None = None
+    steps: dict[Step, float] = field(default_factory=dict)
+    last_run: float | None = None
+    expires: float = 0.0
+    proven: bool = False
+    certificate_expiry: float | None = None
+
+
+@dataclass(slots=True)
+class ChannelFigures:
+    """One channel's series beside what the diagnosis says."""
+
+    success_ratio: float | None = None
+
+
+@dataclass(slots=True)
+class AgentFigures:
+    """The agent's own series. Counters by messenger, or by reason."""
+
+    version: str = ""
+    rules: str = ""
+    catalogue: str = ""
+    name: str = ""
+    country: str = ""
+    asn: int = 0
+    network: str = ""
+    network_changes: int = 0
+    rounds: Counter[str] = field(default_factory=Counter)
+    rounds_skipped: Counter[str] = field(default_factory=Counter)
+    checks_skipped: Counter[str] = field(default_factory=Counter)
+    lag: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
+    durations: dict[str, Histogram] = field(default_factory=dict)
+    budget_bytes: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    storage_healthy: bool = True
+    reload_ok: bool = True
+    reloaded_at: float = 0.0
+    calibrated_at: float | None = None
+
+
+@dataclass(slots=True)
+class Update:
+    """One message to the web process; ``reset`` drops every target that came before."""
+
+    agent: AgentFigures
+    targets: dict[TargetKey, TargetFigures] = field(default_factory=dict)
+    channels: dict[tuple[str, str], ChannelFigures] = field(default_factory=dict)
+    report: Report | None = None
+    titles: dict[str, str] = field(default_factory=dict)
+    ready: bool = False
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAnswer:
+    """``problems`` is empty when the new configuration runs."""
+
+    problems: tuple[str, ...]
+
+
+def record(
+    figures: TargetFigures, observations: tuple[Observation, ...], shown: Observation | None
+) -> None:
+    """Add one run to a target's figures; ``shown`` is the observation that stands for it."""
+    figures.runs += 1
+    for o in observations:
+        failed = o.failed
+        if failed and failed.failure:
+            figures.failures[(failed.step, failed.failure)] += 1
+        if not o.facts.get("shared"):  # its packets are another target's, asked the same thing
+            figures.sent += _count(o, "sent")
+            figures.received += _count(o, "received")
+    if shown is None:
+        return
+    figures.last_run = max(o.at for o in observations)
+    figures.family = shown.family or figures.family
+    rtt = shown.facts.get("rtt_seconds")
+    figures.rtt = float(rtt) if isinstance(rtt, (int, float)) else None
+    figures.steps = {step.step: step.seconds for step in shown.steps}
+    expiry = shown.facts.get("certificate_not_after")
+    if isinstance(expiry, (int, float)):
+        figures.certificate_expiry = float(expiry)
+
+
+def _count(observation: Observation, key: str) -> int:
+    value = observation.facts.get(key, 0)
+    return int(value) if isinstance(value, (int, float)) else 0

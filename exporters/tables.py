@@ -1,0 +1,144 @@
+"""Tables that a person likes to read, for the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from probes.model import Diagnosis, Fact, Observation, Report, Status
+
+_STYLES = {
+    "ok": "green",
+    "online": "green",
+    "degraded": "yellow",
+    "restricted": "yellow",
+    "blocked": "bold red",
+    "unreachable": "bold red",
+    "offline": "bold red",
+    "faulty": "bold red",
+    "unknown": "dim",
+    "portal": "magenta",
+    "tunnelled": "magenta",
+}
+
+
+def _console() -> Console:
+    # markup off: text from the network is never read as markup
+    width = None if sys.stdout.isatty() else 160
+    return Console(markup=False, highlight=False, soft_wrap=False, width=width)
+
+
+def report(shown: Report, seconds: float) -> None:
+    """The answer of ``callpath check``: the line first, then a row per channel."""
+    console = _console()
+    status = str(shown.vantage.status)
+    console.print(
+        Text.assemble("This line is ", (status, _STYLES[status]), f": {shown.vantage.reason}.")
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("messenger", "channel", "status", "servers"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("what was seen", overflow="fold", ratio=1)
+    for d in shown.diagnoses:
+        table.add_row(
+            d.messenger,
+            d.channel,
+            Text(str(d.status), _STYLES[str(d.status)]),
+            f"{d.working} of {d.deciding}",
+            _sentence(d),
+        )
+    console.print()
+    console.print(table)
+    failing = [d for d in shown.diagnoses if d.status not in (Status.OK, Status.UNKNOWN)]
+    for d in failing:
+        _failing_targets(console, d, shown.observations)
+    console.print(f"\n{len(shown.observations)} observations in {seconds:.0f} s.")
+
+
+def _sentence(d: Diagnosis) -> str:
+    return d.summary.partition(": ")[2] or d.summary
+
+
+def _failing_targets(console: Console, d: Diagnosis, seen: Sequence[Observation]) -> None:
+    console.print(f"\n{d.messenger} {d.channel}, what failed:")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), show_header=False)
+    failed = {t.target.name for t in d.targets if t.works is False}
+    for o in seen:
+        if o.target.messenger == d.messenger and o.target.name in failed and o.failed:
+            table.add_row(o.target.name, o.target.probe, o.address or "–", _failure(o), _packets(o))
+    console.print(table)
+
+
+def _failure(o: Observation) -> str:
+    failed = o.failed
+    return f"{failed.step}: {failed.failure}".replace("_", " ") if failed else "ok"
+
+
+def _packets(o: Observation) -> str:
+    if "requests" in o.facts:
+        return f"{o.facts.get('answered', 0)} of {o.facts['requests']} answered"
+    return f"after {o.seconds:.1f} s"
+
+
+def observations(seen: Sequence[Observation]) -> None:
+    """The answer of ``callpath probe``: every step with its time, then every fact."""
+    console = _console()
+    for o in seen:
+        verdict = "works" if o.works else "does not work"
+        console.print(f"{o.target.probe} {o.target.name} at {o.address or 'no address'}: {verdict}")
+        for step in o.steps:
+            word = f"failed: {step.failure}" if step.failure else "ok"
+            console.print(f"  {step.step:<10} {step.seconds * 1000:9.2f} ms  {word}")
+            if step.detail and step.failure:
+                console.print(f"             {step.detail}")
+        for key, value in sorted(o.facts.items()):
+            if key != "address":
+                console.print(f"    {key} = {_value(value)}")
+
+
+def _value(value: Fact) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def contacts(rows: Sequence[dict[str, Any]]) -> None:
+    """The answer of ``callpath messengers``: what would be contacted."""
+    console = _console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("messenger", "channel", "target", "probe"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("where", overflow="fold")
+    table.add_column("every", justify="right", no_wrap=True)
+    table.add_column("a day", justify="right", no_wrap=True)
+    table.add_column("answers strangers", no_wrap=True)
+    for row in rows:
+        where = f"{row['host']}:{row['port']}" if row["port"] else str(row["host"])
+        if row["addresses"]:
+            where += f" ({', '.join(row['addresses'])})"
+        table.add_row(
+            row["messenger"],
+            row["channel"] or row["role"],
+            row["target"],
+            row["probe"],
+            where,
+            _every(row["seconds"]),
+            _size(row["bytes_per_day"]),
+            row["proof"] + (", informative" if row["informative"] else ""),
+        )
+    console.print(table)
+    total = sum(row["bytes_per_day"] for row in rows)
+    console.print(f"\n{len(rows)} targets, about {_size(total)} a day.")
+
+
+def _every(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**19 else f"{count / 1024:.0f} KiB"

@@ -1,0 +1,247 @@
+"""The web process: /metrics, the page, the status document and the probes of its health.
+
+Started by the agent with two inherited descriptors: the listening socket, and one end of a socket
+pair over which the agent's updates come. It ends when that closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import pickle
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import jinja2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from exporters import prometheus
+from exporters.document import document, timestamp
+from exporters.feed import ReloadAnswer, Update
+from exporters.framing import RELOAD, read_frame, write_frame
+from exporters.mirror import Mirror
+
+SILENT_FOR = 30.0
+"""Seconds without a word from the agent after which it is not healthy; it speaks every five."""
+RELOAD_LIMIT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """``hosts``: names that the Host header may have beside the listen address."""
+
+    listen_host: str
+    hosts: tuple[str, ...]
+    allow_reload: bool
+
+
+Reload = Callable[[], Awaitable[ReloadAnswer]]
+
+
+def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starlette:
+    """The endpoints of design 5.4, over one mirror."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("exporters"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    templates.filters["timestamp"] = timestamp
+    cache: dict[str, tuple[int, float, bytes, str]] = {}
+
+    async def metrics(request: Request) -> Response:
+        accept = request.headers.get("accept", "")
+        made = cache.get(accept)
+        now = time.monotonic()
+        if made is None or made[0] != mirror.changed or now - made[1] > 1:
+            if len(cache) > 16:
+                cache.clear()
+            body, content_type = prometheus.render(mirror, accept)
+            made = cache[accept] = (mirror.changed, now, body, content_type)
+        return Response(made[2], media_type=None, headers={"Content-Type": made[3]})
+
+    async def status(_request: Request) -> Response:
+        if mirror.report is None:
+            return PlainTextResponse("no round has ended yet\n", 503)
+        return JSONResponse(document(mirror.report, mirror.versions, observations=False))
+
+    async def page(_request: Request) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        body = templates.get_template("page.html").render(
+            report=mirror.report, agent=mirror.agent, titles=mirror.titles, nonce=nonce
+        )
+        policy = (
+            f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none';"
+            " form-action 'none'; frame-ancestors 'none'"
+        )
+        return HTMLResponse(body, headers={"Content-Security-Policy": policy})
+
+    async def healthy(_request: Request) -> Response:
+        if time.monotonic() - mirror.heard > SILENT_FOR:
+            return PlainTextResponse("the agent has not been heard of\n", 503)
+        return PlainTextResponse("healthy\n")
+
+    async def ready(_request: Request) -> Response:
+        if not mirror.ready:
+            return PlainTextResponse("no round has ended yet\n", 503)
+        return PlainTextResponse("ready\n")
+
+    async def reload_now(request: Request) -> Response:
+        # A browser sends Origin with every cross-site POST; no scraper or shell does.
+        if "origin" in request.headers:
+            return PlainTextResponse("not from a web page\n", 403)
+        if not settings.allow_reload:
+            return PlainTextResponse("web.allow_reload is off; SIGHUP works\n", 403)
+        answer = await reload()
+        if answer.problems:
+            return PlainTextResponse("\n".join(answer.problems) + "\n", 500)
+        return PlainTextResponse("reloaded\n")
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/metrics", metrics),
+            Route("/api/v1/status", status),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+            Route("/-/reload", reload_now, methods=["POST"]),
+        ],
+        middleware=[Middleware(KnownHosts, settings=settings)],
+    )
+
+
+class KnownHosts:
+    """Refuses requests for other names: a page on the web must not reach the agent by rebinding."""
+
+    def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            hosts = [value for key, value in scope["headers"] if key == b"host"]
+            text = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
+            if not is_known_host(text, self._settings):
+                refusal = PlainTextResponse("unknown host; see web.hosts\n", 421)
+                await refusal(scope, receive, send)
+                return
+            send = _with_headers(send)
+        await self._app(scope, receive, send)
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message["headers"])  # type: ignore[call-overload] # ASGI: pairs of bytes
+            headers += [
+                (b"x-content-type-options", b"nosniff"),
+                (b"referrer-policy", b"no-referrer"),
+                (b"cache-control", b"no-store"),
+            ]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return sending  # type: ignore[return-value] # ASGI's message type is a MutableMapping
+
+
+def is_known_host(header: str, settings: WebSettings) -> bool:
+    """Does a Host header name this agent? Literal addresses cannot be rebound, so behind a wildcard
+    listener any of them will do. Pure."""
+    host = _host_part(header)
+    if not host:
+        return False
+    if host in {h.lower() for h in settings.hosts} or host == settings.listen_host.lower():
+        return True
+    try:
+        listening = ipaddress.ip_address(settings.listen_host)
+    except ValueError:
+        return False
+    if listening.is_loopback and host in ("localhost", "127.0.0.1", "::1"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" and listening.is_unspecified
+    return listening.is_unspecified
+
+
+def _host_part(header: str) -> str:
+    header = header.strip().lower()
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+class _Agent:
+    """The other end of the socket pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._answers: asyncio.Queue[ReloadAnswer] = asyncio.Queue()
+        self._reloading = asyncio.Lock()
+
+    async def follow(self, mirror: Mirror) -> None:
+        """Apply updates until the agent is gone."""
+        while (frame := await read_frame(self._reader)) is not None:
+            message = pickle.loads(frame)
+            if isinstance(message, Update):
+                mirror.apply(message, time.monotonic())
+            elif isinstance(message, ReloadAnswer):
+                self._answers.put_nowait(message)
+
+    async def reload(self) -> ReloadAnswer:
+        async with self._reloading:
+            while not self._answers.empty():
+                self._answers.get_nowait()
+            write_frame(self._writer, RELOAD)
+            try:
+                async with asyncio.timeout(RELOAD_LIMIT):
+                    return await self._answers.get()
+            except TimeoutError:
+                return ReloadAnswer(("the agent did not answer",))
+
+
+async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSettings) -> None:
+    """Serve until the agent closes its end."""
+    reader, writer = await asyncio.open_connection(sock=pipe)
+    agent, mirror = _Agent(reader, writer), Mirror()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(mirror, settings, agent.reload),
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+            limit_concurrency=200,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await agent.follow(mirror)
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def main() -> None:
+    """``python -m exporters.web LISTEN_FD PIPE_FD SETTINGS_JSON``; started by the agent only."""
+    listen_fd, pipe_fd, text = sys.argv[1:4]
+    listener, pipe = socket.socket(fileno=int(listen_fd)), socket.socket(fileno=int(pipe_fd))
+    given = json.loads(text)
+    settings = WebSettings(given["listen_host"], tuple(given["hosts"]), given["allow_reload"])
+    asyncio.run(serve(listener, pipe, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Asks and records: one file per probe, the vocabulary, the sockets and the codecs."""

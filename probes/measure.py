@@ -1,0 +1,200 @@
+"""One check, asked once: resolve, then one run at every address, one observation each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+
+from probes.model import Fact, Failure, Family, Observation, Step, StepResult, Target
+from probes.net import resolver
+from probes.net.address import family_of, is_askable, parse
+from probes.net.environment import Environment
+from probes.net.errors import NotMeasured
+from probes.trail import Peer, Probe, StepFailed, Trail
+
+BOTH = frozenset({Family.IPV4, Family.IPV6})
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A target and how to ask it: what is scheduled. ``pinned`` addresses are asked beside those
+    that the name resolves to; ``timeout`` replaces the probe's own limits."""
+
+    target: Target
+    probe: Probe
+    host: str
+    port: int
+    pinned: tuple[str, ...] = ()
+    family: Family = Family.ANY
+    timeout: float | None = None
+    rfc_timers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run at one address left behind."""
+
+    at: float
+    steps: tuple[StepResult, ...]
+    facts: dict[str, Fact]
+    mapped: str
+
+
+@dataclass(slots=True)
+class Memo:
+    """Answers shared within one round: many names of one service lead to the same addresses, and
+    the same question there is asked once."""
+
+    names: dict[tuple[str, Family], asyncio.Task[resolver.Resolution]] = field(default_factory=dict)
+    runs: dict[tuple[object, ...], asyncio.Task[Outcome]] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        """Stop all sending now."""
+        for task in (*self.names.values(), *self.runs.values()):
+            task.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The observations of one check, what manners left unasked (reasons), and the addresses of
+    ours that STUN servers saw; those stay in memory."""
+
+    observations: tuple[Observation, ...]
+    skipped: tuple[str, ...]
+    mapped: frozenset[str]
+
+
+async def measure(
+    check: Check,
+    env: Environment,
+    *,
+    families: frozenset[Family] = BOTH,
+    partial: bool = False,
+    memo: Memo | None = None,
+) -> Measured:
+    """Ask ``check`` at every address of ``families``. Cancelled, it reports nothing."""
+    memo = memo or Memo()
+    observations: list[Observation] = []
+    at = time.time()
+    resolution, addresses = await _addresses(check, env, memo)
+    if resolution is not None and (resolution.step.failure or resolution.distrusted):
+        observations += _untrusted(check, env, at, resolution)
+    wanted = [a for a in addresses if family_of(a) in families and is_askable(a)]
+    runs = [_shared_run(check, env, address, partial, memo) for address in wanted]
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    skipped: list[str] = []
+    mapped: set[str] = set()
+    for address, result in zip(wanted, results, strict=True):
+        if isinstance(result, NotMeasured):
+            skipped.append(result.reason)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            first = (resolution.step,) if resolution and address in resolution.addresses else ()
+            observations.append(_observation(check, env, address, first, result, partial))
+            if result.mapped:
+                mapped.add(result.mapped)
+    return Measured(tuple(observations), tuple(skipped), frozenset(mapped))
+
+
+async def _addresses(
+    check: Check, env: Environment, memo: Memo
+) -> tuple[resolver.Resolution | None, list[str]]:
+    """Literal host, or what the name resolves to, with the pinned ones beside."""
+    literal = parse(check.host)
+    if literal is not None:
+        found, resolution = [check.host], None
+    elif not check.host:
+        found, resolution = [], None
+    else:
+        key = (check.host.lower(), check.family)
+        if key not in memo.names:
+            work = resolver.lookup(env, check.host, check.family, check.pinned)
+            memo.names[key] = asyncio.create_task(work)
+        resolution = await asyncio.shield(memo.names[key])
+        found = list(resolution.addresses)
+    wanted = dict.fromkeys([*found, *check.pinned])
+    if check.family is not Family.ANY:
+        return resolution, [a for a in wanted if family_of(a) is check.family]
+    return resolution, list(wanted)
+
+
+def _untrusted(
+    check: Check, env: Environment, at: float, resolution: resolver.Resolution
+) -> list[Observation]:
+    """Observations for what resolving went wrong with: one for the name, or one per address that
+    was answered but is not connected to."""
+    spent = resolution.step.seconds
+    if not resolution.distrusted:
+        return [_record(check, env, at, (resolution.step,), dict(resolution.facts), False)]
+    refused = StepResult(
+        Step.RESOLVE, spent, Failure.BAD_ANSWER, "not an address for a public name"
+    )
+    made = []
+    for address in resolution.distrusted:
+        facts: dict[str, Fact] = {**resolution.facts, "family": str(family_of(address))}
+        if address not in env.own.local and address not in env.own.mapped:
+            facts["address"] = address
+        made.append(_record(check, env, at, (refused,), facts, False))
+    return made
+
+
+async def _shared_run(
+    check: Check, env: Environment, address: str, partial: bool, memo: Memo
+) -> Outcome:
+    key = (address, check.port, check.host, check.probe, partial, check.timeout)
+    if check.probe.kind == "tcp":
+        key = (address, check.port, "", check.probe, partial, check.timeout)
+    if key not in memo.runs:
+        memo.runs[key] = asyncio.create_task(_run(check, env, address, partial))
+        return await asyncio.shield(memo.runs[key])
+    shared = await asyncio.shield(memo.runs[key])
+    return replace(shared, facts={**shared.facts, "shared": True})
+
+
+async def _run(check: Check, env: Environment, address: str, partial: bool) -> Outcome:
+    kind = "tcp" if partial else check.probe.kind
+    packets = 1 if partial else check.probe.packets_per_run
+    await env.courtesy.check(check.target, address, check.port, kind, packets)
+    trail = Trail(env, check.timeout, partial, check.rfc_timers)
+    at = time.time()
+    with contextlib.suppress(StepFailed):  # the reason is the last step on the trail
+        await check.probe.run(trail, Peer(address, check.port, _name(check.host)))
+    return Outcome(at, tuple(trail.steps), trail.facts, trail.mapped)
+
+
+def _name(host: str) -> str:
+    return "" if parse(host) is not None else host
+
+
+def _observation(
+    check: Check,
+    env: Environment,
+    address: str,
+    first: tuple[StepResult, ...],
+    outcome: Outcome,
+    partial: bool,
+) -> Observation:
+    facts = {"address": address, "family": str(family_of(address)), **outcome.facts}
+    return _record(check, env, outcome.at, (*first, *outcome.steps), facts, partial)
+
+
+def _record(
+    check: Check,
+    env: Environment,
+    at: float,
+    steps: tuple[StepResult, ...],
+    facts: dict[str, Fact],
+    partial: bool,
+) -> Observation:
+    clean: dict[str, Fact] = {}
+    for key, value in facts.items():
+        if isinstance(value, str) and key != "address":
+            value = env.own.scrub(value)
+        elif isinstance(value, tuple):
+            value = tuple(env.own.scrub(text) for text in value)
+        clean[key] = value
+    return Observation(uuid.uuid4().hex[:16], check.target, at, steps, clean, partial)

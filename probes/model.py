@@ -1,0 +1,251 @@
+"""The vocabulary every part of callpath speaks. No I/O; imports nothing of ours.
+
+Durations are seconds, instants are Unix time (UTC). Everything is frozen: a value that was
+published is never changed, only replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Fact = str | int | float | bool | tuple[str, ...]
+
+CONTROL = "control"
+"""The messenger name under which the controls run."""
+
+
+class Step(StrEnum):
+    """One operation that can fail in exactly one way."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    EXCHANGE = "exchange"
+    STREAM = "stream"
+
+
+class Failure(StrEnum):
+    """Why a step failed. A closed list: it is a metric label. Meanings in docs/failures.md."""
+
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    RESET = "reset"
+    CLOSED = "closed"
+    UNREACHABLE = "unreachable"
+    PROHIBITED = "prohibited"
+    NO_ADDRESS = "no_address"
+    BAD_ANSWER = "bad_answer"
+    TLS_ALERT = "tls_alert"
+    BAD_CERTIFICATE = "bad_certificate"
+    WRONG_NAME = "wrong_name"
+    UNKNOWN_ISSUER = "unknown_issuer"
+    EXPIRED = "expired"
+    BAD_REPLY = "bad_reply"
+    WRONG_ID = "wrong_id"
+    TRUNCATED = "truncated"
+    OVERSIZED = "oversized"
+    HTTP_STATUS = "http_status"
+    LOSSY = "lossy"
+    BLOCKED_LOCALLY = "blocked_locally"
+    OTHER = "other"
+
+
+class Channel(StrEnum):
+    """What a user loses if it fails."""
+
+    CHAT = "chat"
+    CALL = "call"
+    MEDIA = "media"
+    WEB = "web"
+
+
+class Proof(StrEnum):
+    """How sure we are that a stranger is answered at all."""
+
+    DOCUMENTED = "documented"
+    CAPTURED = "captured"
+    UNPROVEN = "unproven"
+
+
+class Role(StrEnum):
+    """What a control stands for."""
+
+    DOMESTIC = "domestic"
+    FOREIGN = "foreign"
+    PORTAL = "portal"
+    STUN = "stun"
+    DTLS = "dtls"
+    RESOLVER = "resolver"
+    AD = "ad"
+
+
+class Family(StrEnum):
+    ANY = "any"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class Status(StrEnum):
+    """How a channel works, best first; ``blocked`` needs a rule that names interference."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    BLOCKED = "blocked"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
+
+
+class VantageStatus(StrEnum):
+    ONLINE = "online"
+    RESTRICTED = "restricted"
+    OFFLINE = "offline"
+    PORTAL = "portal"
+    TUNNELLED = "tunnelled"
+    FAULTY = "faulty"
+
+
+class Certainty(StrEnum):
+    NONE = "none"
+    SUSPECTED = "suspected"
+    LIKELY = "likely"
+    CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to ask. ``name`` is unique within its messenger; ``channel`` is "" for controls."""
+
+    messenger: str
+    channel: str
+    name: str
+    probe: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    step: Step
+    seconds: float
+    failure: Failure | None = None
+    detail: str = ""
+    """The exception's own words: for logs, never a label, never JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Marks an observation as a follow-up of a failed one, different in exactly one attribute."""
+
+    of: str
+    differs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one run of one check saw at one address: steps in order, only the last may have failed.
+
+    ``partial`` marks a run that was told to stop after ``connect``: its success says nothing about
+    what it did not ask.
+    """
+
+    id: str
+    target: Target
+    at: float
+    steps: tuple[StepResult, ...]
+    facts: Mapping[str, Fact]
+    partial: bool = False
+    contrast: Contrast | None = None
+
+    @property
+    def failed(self) -> StepResult | None:
+        return self.steps[-1] if self.steps and self.steps[-1].failure else None
+
+    @property
+    def ok(self) -> bool:
+        return self.failed is None
+
+    @property
+    def works(self) -> bool:
+        """The server spoke: a TLS alert, or any HTTP status over a valid chain, proves it."""
+        failed = self.failed
+        if failed is None or failed.failure is Failure.TLS_ALERT:
+            return True
+        over_tls = any(step.step is Step.TLS for step in self.steps)
+        return failed.failure is Failure.HTTP_STATUS and over_tls
+
+    @property
+    def address(self) -> str | None:
+        return _text(self.facts.get("address"))
+
+    @property
+    def family(self) -> str | None:
+        return _text(self.facts.get("family"))
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.steps)
+
+
+def _text(fact: Fact | None) -> str | None:
+    return fact if isinstance(fact, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that fired."""
+
+    mechanism: str
+    certainty: Certainty
+    confidence: float
+    rule: str
+    variant: str
+    evidence: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """The newest evidence about one target. ``works`` is None when it was not measured."""
+
+    target: Target
+    address: str | None
+    works: bool | None
+    proof: Proof
+    proven: bool
+    last_run: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One channel of one messenger: how it works, in one word and one plain sentence."""
+
+    messenger: str
+    channel: str
+    status: Status
+    reason: str
+    summary: str
+    working: int
+    deciding: int
+    total: int
+    targets: tuple[TargetState, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    intermittent: bool = False
+    since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """The place that measures."""
+
+    name: str
+    status: VantageStatus
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that one round, or one ``check``, has to say."""
+
+    at: float
+    vantage: Vantage
+    diagnoses: tuple[Diagnosis, ...]
+    observations: tuple[Observation, ...] = field(default=())

@@ -1,0 +1,137 @@
+"""Addresses: which answers are believable, which are this host's own, and where to send from."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probes.model import Family
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Special-purpose ranges (RFC 6890) that a public name has no business pointing at. The ipaddress
+# module's is_private also covers documentation and benchmarking ranges, which laboratories use as
+# public space; no resolver answers with those to deceive, so they are left alone.
+_BOGONS = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "224.0.0.0/4",
+        "255.255.255.255/32",
+        "::/128",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+        "ff00::/8",
+    )
+)
+
+
+def parse(text: str) -> IPAddress | None:
+    """The address written in ``text``, an IPv4-mapped IPv6 address as its IPv4 self, else None."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address if mapped is None else mapped
+
+
+def is_bogon(text: str) -> bool:
+    """Loopback, link-local, private or multicast: never connected to on a name's word."""
+    address = parse(text)
+    return address is None or any(
+        address.version == net.version and address in net for net in _BOGONS
+    )
+
+
+def family_of(address: str) -> Family:
+    return Family.IPV6 if ":" in address else Family.IPV4
+
+
+def prefix_of(address: str) -> str:
+    """The /24 or /48 that stands for a network (design 6)."""
+    length = 48 if ":" in address else 24
+    return str(ipaddress.ip_network(f"{address}/{length}", strict=False))
+
+
+def local_addresses() -> frozenset[str]:
+    """This host's own addresses, loopback left out; empty where /proc is not readable."""
+    found: set[str] = set()
+    try:
+        trie = Path("/proc/net/fib_trie").read_text()
+        # "|-- 192.0.2.7" followed by "/32 host LOCAL"
+        found.update(re.findall(r"\|-- ([0-9.]+)\n\s+/32 host LOCAL", trie))
+    except OSError:
+        pass
+    try:
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            found.add(str(ipaddress.IPv6Address(int(line.split()[0], 16))))
+    except (OSError, ValueError, IndexError):
+        pass
+    return frozenset(a for a in found if not ipaddress.ip_address(a).is_loopback)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where to send from: an address, an interface name, or neither."""
+
+    address: str = ""
+    interface: str = ""
+
+    def bind(self, sock: socket.socket, *, stream: bool) -> None:
+        """Bind ``sock``; the port stays the kernel's choice until connect."""
+        if self.interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
+        if self.address and (sock.family is socket.AF_INET6) == (":" in self.address):
+            if stream:
+                IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: no port is used up before connect
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((self.address, 0))
+
+
+def is_askable(address: str) -> bool:
+    """IPv4 always is. IPv6 is where this host has a route: its absence is no failure of anyone.
+
+    Connecting a UDP socket sends nothing.
+    """
+    if family_of(address) is Family.IPV4:
+        return True
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.connect((address, 9))
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class OwnAddresses:
+    """The vantage's addresses: those of its interfaces and those that STUN servers saw.
+
+    They never leave the process: ``scrub`` takes them out of any text that the network sent.
+    """
+
+    local: frozenset[str] = field(default_factory=local_addresses)
+    mapped: set[str] = field(default_factory=set)
+
+    def refresh(self) -> None:
+        self.local = local_addresses()
+
+    def scrub(self, text: str) -> str:
+        for address in (*self.local, *self.mapped):
+            if address in text:
+                text = re.sub(
+                    rf"(?<![0-9a-fA-F.:]){re.escape(address)}(?![0-9a-fA-F:]|\.[0-9])",
+                    "[vantage]",
+                    text,
+                )
+        return text

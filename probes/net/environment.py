@@ -1,0 +1,68 @@
+"""What a run needs from its surroundings, made once per agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from probes.model import Target
+from probes.net.address import OwnAddresses, Source
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedResolver:
+    """One operator's resolver over several transports; the address is literal."""
+
+    name: str
+    address: str
+    tls_name: str
+    doh_path: str
+    transports: tuple[str, ...]
+    ports: Mapping[str, int]
+
+
+class Courtesy(Protocol):
+    """Decides whether a packet may leave now. Raises NotMeasured when it may not."""
+
+    async def check(self, target: Target, address: str, port: int, kind: str, packets: int) -> None:
+        """Before a check sends up to ``packets`` datagrams or connection attempts to ``address``:
+        at most one check per address, port and kind in the interval."""
+
+    async def handshake(self, address: str, name: str) -> None:
+        """Before a TLS handshake: at most two a minute per destination and name, 500 ms apart."""
+
+
+class NoCourtesy:
+    """For a single probe asked for by hand: nothing to space out."""
+
+    async def check(self, target: Target, address: str, port: int, kind: str, packets: int) -> None:
+        return None
+
+    async def handshake(self, address: str, name: str) -> None:
+        return None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes on the wire, IP headers included, both directions."""
+
+    sent: int = 0
+    received: int = 0
+
+    def add(self, sent: int, received: int) -> None:
+        self.sent += sent
+        self.received += received
+
+
+@dataclass(slots=True)
+class Environment:
+    """``system`` is "" for the host's own resolver, else "ip" or "ip:port"."""
+
+    system: str = ""
+    trusted: tuple[TrustedResolver, ...] = ()
+    tls_ca_file: str = ""
+    source: Source = field(default_factory=Source)
+    courtesy: Courtesy = field(default_factory=NoCourtesy)
+    traffic: Traffic = field(default_factory=Traffic)
+    own: OwnAddresses = field(default_factory=OwnAddresses)

@@ -1,0 +1,176 @@
+"""HTTP/1.1 by httpx over a stream that we opened ourselves, so that every step before it is timed
+and classified like any other probe's. The only module that knows httpx.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+
+import httpcore
+import httpx
+
+from probes.model import Failure
+from probes.wire.error import WireError
+from probes.wire.text import clean
+
+MAX_BODY = 65536  # bytes read of an answer; the rest is not asked for
+_STREAM = "callpath.stream"
+_HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*", "Connection": "close"}
+
+
+class ByteStream(Protocol):
+    async def read(self, limit: int) -> bytes: ...
+    async def write(self, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """``clock_offset`` is the server's Date minus our clock in seconds, None without a Date."""
+
+    status: int
+    body: bytes
+    location: str
+    server: str
+    clock_offset: float | None
+
+
+class _NetworkStream(httpcore.AsyncNetworkStream):
+    """Our stream in httpcore's clothes. It leaves closing and deadlines to the probe."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self.received = 0
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        data = await self._stream.read(max_bytes)
+        self.received += len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer)
+
+    async def aclose(self) -> None:
+        return None
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        raise AssertionError("the stream is secured before HTTP begins")
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    """One request over the stream that the request carries in its extensions."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        stream: _NetworkStream = request.extensions[_STREAM]
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        connection = httpcore.AsyncHTTP11Connection(origin=url.origin, stream=stream)
+        answer = await connection.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=url,
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(answer),
+            extensions=answer.extensions,
+        )
+
+
+_client: httpx.AsyncClient | None = None
+
+
+def _shared_client() -> httpx.AsyncClient:
+    """One client for all requests: it holds no connection, and making it costs more than asking."""
+    global _client
+    if _client is None:
+        _client = httpx.AsyncClient(
+            transport=_Transport(),
+            headers=_HEADERS,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=None,
+        )
+    return _client
+
+
+async def exchange(
+    stream: ByteStream,
+    method: str,
+    url: str,
+    *,
+    content: bytes | None = None,
+    content_type: str = "",
+) -> HttpAnswer:
+    """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError."""
+    wrapped = _NetworkStream(stream)
+    headers = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
+    try:
+        async with _shared_client().stream(
+            method, url, content=content, headers=headers, extensions={_STREAM: wrapped}
+        ) as response:
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) >= MAX_BODY:
+                    break
+    except httpcore.RemoteProtocolError as error:
+        if wrapped.received == 0:
+            raise EOFError("closed without an answer") from error
+        raise WireError(_word(str(error)), clean(str(error))) from error
+    except (httpx.InvalidURL, httpx.DecodingError, UnicodeError, ValueError) as error:
+        raise WireError(Failure.BAD_REPLY, clean(str(error))) from error
+    return HttpAnswer(
+        status=response.status_code,
+        body=bytes(body[:MAX_BODY]),
+        location=clean(response.headers.get("location", "")),
+        server=clean(response.headers.get("server", "")),
+        clock_offset=_clock_offset(response.headers.get("date", "")),
+    )
+
+
+def _word(message: str) -> Failure:
+    if "too long" in message:  # h11: the header block outgrew its buffer
+        return Failure.OVERSIZED
+    if "without sending complete" in message or "without sending a response" in message:
+        return Failure.TRUNCATED
+    return Failure.BAD_REPLY
+
+
+def _clock_offset(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

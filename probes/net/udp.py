@@ -1,0 +1,201 @@
+"""UDP flows: one connected socket, kernel receive times, ICMP errors by the error queue.
+
+asyncio's own datagram transport gives neither times nor the error queue, and pins the loop at the
+first ICMP error when IP_RECVERR is set; so this is a raw socket, ``add_reader`` and ``recvmsg``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from probes.model import Failure
+from probes.net.address import Source
+from probes.net.errors import Refusal
+
+# linux/in.h and asm-generic/socket.h; absent from Python's socket module before 3.14
+IP_RECVERR, IPV6_RECVERR = 11, 25
+IP_RECVTTL, IP_TTL = 12, 2
+SO_TIMESTAMPNS = 35
+_TIMESPEC = struct.Struct("@qq")
+_EXTENDED_ERROR = struct.Struct("@IBBBBII")  # struct sock_extended_err, linux/errqueue.h
+
+MAX_DATAGRAM = 65535
+IP_UDP_HEADERS = {socket.AF_INET: 28, socket.AF_INET6: 48}
+_BURST = 64  # datagrams per wake-up, so that a flood cannot hold the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """``at``: kernel receive time, Unix nanoseconds; ``ttl``: as received, None if not told."""
+
+    data: bytes
+    at: int
+    ttl: int | None
+
+
+@dataclass(slots=True)
+class Flow:
+    """One 5-tuple. ``errors`` holds the failure words of ICMP errors, in order of arrival."""
+
+    sock: socket.socket
+    news: asyncio.Event
+    datagrams: list[Datagram] = field(default_factory=list)
+    errors: list[Failure] = field(default_factory=list)
+    sent: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    @property
+    def headers(self) -> int:
+        return IP_UDP_HEADERS[self.sock.family]
+
+    def send(self, data: bytes) -> int:
+        """Send one datagram; returns the Unix nanoseconds just before.
+
+        An ICMP error of an earlier datagram surfaces as this call's errno while nothing is sent:
+        it is kept, and the send is tried again. Raises OSError for what the host itself refuses.
+        """
+        for _ in range(8):
+            at = time.time_ns()
+            try:
+                self.sock.send(data)
+            except (ConnectionRefusedError, OSError) as error:
+                if not self._drain_errors():
+                    if error.errno in (errno.EAGAIN, errno.ENOBUFS):
+                        raise Refusal(Failure.OTHER, "the host's send buffer is full") from error
+                    raise
+                continue
+            break
+        else:
+            raise Refusal(Failure.REFUSED, "ICMP errors outran the sends")
+        self.sent += 1
+        self.bytes_sent += len(data) + self.headers
+        return at
+
+    async def wait(self, seconds: float) -> bool:
+        """Until something new arrives or the time is over; True when something arrived."""
+        if seconds <= 0:
+            return False
+        self.news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _readable(self) -> None:
+        self._drain_errors()
+        for _ in range(_BURST):
+            try:
+                data, ancillary, _flags, _ = self.sock.recvmsg(MAX_DATAGRAM, 128)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                # The error itself is on the error queue, with its ICMP type and code.
+                if not self._drain_errors():
+                    break
+                continue
+            self.bytes_received += len(data) + self.headers
+            at, ttl = _ancillary(ancillary)
+            self.datagrams.append(Datagram(data, at, ttl))
+        self.news.set()
+
+    def _drain_errors(self) -> int:
+        """Must empty the queue on every wake-up, or the loop spins. Returns how many there were."""
+        drained = 0
+        for _ in range(_BURST):
+            try:
+                _data, ancillary, _flags, _ = self.sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                break
+            drained += 1
+            self.errors.extend(icmp_failures(ancillary))
+        return drained
+
+
+def _ancillary(messages: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
+    at, ttl = time.time_ns(), None
+    for level, kind, data in messages:
+        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIMESPEC.unpack(data[:16])
+            at = seconds * 1_000_000_000 + nanoseconds
+        elif (level, kind) in (
+            (socket.IPPROTO_IP, IP_TTL),
+            (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
+        ):
+            ttl = int.from_bytes(data[:4], "little")
+    return at, ttl
+
+
+def icmp_failures(messages: list[tuple[int, int, bytes]]) -> Iterator[Failure]:
+    """The words for the ICMP errors in one error-queue message (ip(7), IP_RECVERR)."""
+    for level, kind, data in messages:
+        if (level, kind) not in (
+            (socket.IPPROTO_IP, IP_RECVERR),
+            (socket.IPPROTO_IPV6, IPV6_RECVERR),
+        ):
+            continue
+        _errno, origin, icmp_type, code, _pad, _info, _data = _EXTENDED_ERROR.unpack(data[:16])
+        if origin == 2:  # SO_EE_ORIGIN_ICMP; type 3 is destination unreachable (RFC 792)
+            if icmp_type == 3:
+                yield _icmp4(code)
+        elif origin == 3 and icmp_type == 1:  # SO_EE_ORIGIN_ICMP6, RFC 4443 section 3.1
+            yield _icmp6(code)
+        elif origin == 1:  # SO_EE_ORIGIN_LOCAL: this host found no way out
+            yield Failure.UNREACHABLE
+
+
+def _icmp4(code: int) -> Failure:
+    if code in (2, 3):  # protocol, port unreachable
+        return Failure.REFUSED
+    if code in (9, 10, 13):  # administratively prohibited (RFC 1122, RFC 1812)
+        return Failure.PROHIBITED
+    return Failure.UNREACHABLE
+
+
+def _icmp6(code: int) -> Failure:
+    if code == 4:
+        return Failure.REFUSED
+    if code in (1, 5, 6):  # prohibited, source policy, reject route
+        return Failure.PROHIBITED
+    return Failure.UNREACHABLE
+
+
+@contextmanager
+def open_flow(
+    address: str, port: int, source: Source, news: asyncio.Event | None = None
+) -> Iterator[Flow]:
+    """A connected flow to ``address``, a literal, from a fresh source port. Raises OSError.
+
+    Flows given one ``news`` event wake whoever waits on any of them.
+    """
+    six = ":" in address
+    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
+    loop = asyncio.get_running_loop()
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+        source.bind(sock, stream=False)
+        sock.connect((address, port))
+        flow = Flow(sock, news or asyncio.Event())
+        loop.add_reader(sock, flow._readable)
+        try:
+            yield flow
+        finally:
+            loop.remove_reader(sock)
+    finally:
+        sock.close()

@@ -1,0 +1,149 @@
+"""The record of one run at one address, and the one place where network errors become words."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from probes.model import Fact, Failure, Step, StepResult
+from probes.net.environment import Environment
+from probes.net.errors import Refusal
+from probes.wire.error import WireError
+
+NETWORK_ERRORS = (OSError, EOFError, WireError, Refusal)
+"""All that the network may do to us. Anything else is our bug and escapes (``TimeoutError`` and
+``ssl.SSLError`` are OSErrors)."""
+
+log = logging.getLogger(__name__)
+
+
+class StepFailed(Exception):
+    """Ends the run; the reason is on the trail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where one run goes: a literal address, and the name it stands for ("" for none)."""
+
+    address: str
+    port: int
+    host: str
+
+
+class Probe(Protocol):
+    """How to ask. A frozen dataclass: its fields are its options.
+
+    ``takes`` says what a target of this kind is given by: "host", "url" or "resolver".
+    ``handshake`` marks kinds that make the peer do public-key work and are asked more rarely.
+    ``packets_per_run`` counts datagrams and connection attempts towards one address;
+    ``bytes_per_run`` is the planning figure, both directions with headers, one address.
+    """
+
+    kind: ClassVar[str]
+    takes: ClassVar[str]
+    packets_per_run: ClassVar[int]
+
+    @property
+    def handshake(self) -> bool: ...
+
+    @property
+    def bytes_per_run(self) -> int: ...
+
+    async def run(self, trail: Trail, peer: Peer) -> None: ...
+
+
+@dataclass(slots=True)
+class Trail:
+    """Steps and facts of one run at one address; nothing of it outlives the run.
+
+    ``timeout`` replaces the default limit of each step; ``partial`` asks the probe to stop after
+    ``connect``; ``rfc_timers`` retransmits as RFC 8489 says instead of counting single packets.
+    """
+
+    env: Environment
+    timeout: float | None = None
+    partial: bool = False
+    rfc_timers: bool = False
+    steps: list[StepResult] = field(default_factory=list)
+    facts: dict[str, Fact] = field(default_factory=dict)
+    mapped: str = ""
+    """Our address as a STUN server saw it. Not a fact: it must not leave the process."""
+
+    @asynccontextmanager
+    async def step(self, step: Step, limit: float) -> AsyncIterator[None]:
+        """Time one operation; a network error becomes a failed step and raises StepFailed."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except NETWORK_ERRORS as error:
+            seconds = time.monotonic() - started
+            self.steps.append(StepResult(step, seconds, classify(error), str(error)))
+            raise StepFailed from error
+        self.steps.append(StepResult(step, time.monotonic() - started))
+
+    def limit(self, default: float) -> float:
+        return default if self.timeout is None else self.timeout
+
+    def count(self, sent: int, received: int, bytes_sent: int, bytes_received: int) -> None:
+        """Add packets and bytes (IP headers included) to this run and to the agent's totals."""
+        self.facts["sent"] = int(self.facts.get("sent", 0)) + sent  # type: ignore[arg-type] # ours: always int
+        self.facts["received"] = int(self.facts.get("received", 0)) + received  # type: ignore[arg-type]
+        self.env.traffic.add(bytes_sent, bytes_received)
+
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: Failure.REFUSED,
+    errno.ECONNRESET: Failure.RESET,
+    errno.EPIPE: Failure.RESET,  # writing after the RST was read
+    errno.ECONNABORTED: Failure.RESET,
+    errno.ETIMEDOUT: Failure.TIMEOUT,
+    errno.EHOSTUNREACH: Failure.UNREACHABLE,
+    errno.ENETUNREACH: Failure.UNREACHABLE,
+    errno.ENETDOWN: Failure.UNREACHABLE,
+    errno.EADDRNOTAVAIL: Failure.UNREACHABLE,
+    errno.EINVAL: Failure.UNREACHABLE,  # no route for this scope (a link-local address, say)
+    errno.EPERM: Failure.BLOCKED_LOCALLY,  # the host's own firewall
+    errno.EACCES: Failure.BLOCKED_LOCALLY,
+}
+
+# X509_V_ERR_* of OpenSSL's x509_vfy.h
+_BY_VERIFY_CODE = {
+    2: Failure.UNKNOWN_ISSUER,  # UNABLE_TO_GET_ISSUER_CERT
+    9: Failure.EXPIRED,  # CERT_NOT_YET_VALID
+    10: Failure.EXPIRED,  # CERT_HAS_EXPIRED
+    18: Failure.UNKNOWN_ISSUER,  # DEPTH_ZERO_SELF_SIGNED_CERT
+    19: Failure.UNKNOWN_ISSUER,  # SELF_SIGNED_CERT_IN_CHAIN
+    20: Failure.UNKNOWN_ISSUER,  # UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    21: Failure.UNKNOWN_ISSUER,  # UNABLE_TO_VERIFY_LEAF_SIGNATURE
+    62: Failure.WRONG_NAME,  # HOSTNAME_MISMATCH
+    64: Failure.WRONG_NAME,  # IP_ADDRESS_MISMATCH
+}
+
+
+def classify(error: BaseException) -> Failure:
+    """The word for a network error. Pure; unknown errors are ``other``."""
+    match error:
+        case WireError() | Refusal():
+            return error.failure
+        case ssl.SSLCertVerificationError():
+            return _BY_VERIFY_CODE.get(error.verify_code, Failure.BAD_CERTIFICATE)
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return Failure.CLOSED
+        case ssl.SSLError():
+            # "SSLV3_ALERT_HANDSHAKE_FAILURE": the server spoke. "WRONG_VERSION_NUMBER": not TLS.
+            return Failure.TLS_ALERT if "ALERT" in (error.reason or "") else Failure.BAD_REPLY
+        case TimeoutError():
+            return Failure.TIMEOUT
+        case EOFError():
+            return Failure.CLOSED
+        case OSError():
+            return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
+    return Failure.OTHER

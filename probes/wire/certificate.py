@@ -1,0 +1,67 @@
+"""What a server's certificate chain says about itself."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from probes.model import Failure
+from probes.wire.error import WireError
+from probes.wire.text import clean
+
+MAX_NAMES = 5
+
+
+def facts(chain: Sequence[bytes]) -> dict[str, str | int | float]:
+    """Facts from a DER chain, leaf first; dates are Unix seconds, texts are cleaned.
+
+    ``certificate_subject`` and ``certificate_issuer`` are the common name, else the organisation,
+    else the whole name. ``certificate_names`` is the first five DNS names, "" if there are none.
+    Nothing is verified. Raises WireError(BAD_CERTIFICATE) if the leaf cannot be read.
+    """
+    if not chain:
+        raise WireError(Failure.BAD_CERTIFICATE, "the server sent no certificate")
+    with warnings.catch_warnings():
+        # cryptography warns about oddities that are the sender's affair and not a bug of ours.
+        warnings.simplefilter("ignore")
+        try:
+            leaf = x509.load_der_x509_certificate(chain[0])
+            return {
+                "certificate_subject": _title(leaf.subject),
+                "certificate_issuer": _title(leaf.issuer),
+                "certificate_names": _dns_names(leaf),
+                "certificate_not_before": leaf.not_valid_before_utc.timestamp(),
+                "certificate_not_after": leaf.not_valid_after_utc.timestamp(),
+                "certificate_sha256": hashlib.sha256(chain[0]).hexdigest(),
+                "chain_length": len(chain),
+            }
+        except (ValueError, TypeError, x509.InvalidVersion) as exc:
+            # TypeError: a name that holds a bit string where a text belongs.
+            raise WireError(Failure.BAD_CERTIFICATE, clean(str(exc))) from exc
+
+
+def _title(name: x509.Name) -> str:
+    for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
+        for attribute in name.get_attributes_for_oid(oid):
+            return clean(attribute.value)
+    return clean(name.rfc4514_string())
+
+
+def _dns_names(leaf: x509.Certificate) -> str:
+    try:
+        extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except (
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+        TypeError,
+    ):
+        # One unreadable extension is no reason to keep silent about the rest.
+        return ""
+    names = extension.value.get_values_for_type(x509.DNSName)
+    return ",".join(clean(name) for name in names[:MAX_NAMES])

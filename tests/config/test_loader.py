@@ -1,0 +1,271 @@
+"""callpath.yaml itself: defaults, every refusal with its line and key, all of them at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import config
+from config.document import read_yaml
+from config.loader import effective, load
+from config.model import ConfigError
+from config.schema import Settings
+
+SHIPPED = Path(config.__file__).parent / "callpath.yaml"
+
+
+def test_the_shipped_file_says_every_default_and_nothing_else() -> None:
+    data = read_yaml(SHIPPED).data
+    assert data == Settings().model_dump(mode="json")
+    assert load(SHIPPED).settings == load(None).settings == Settings()
+
+
+def test_every_key_of_the_shipped_file_has_a_comment() -> None:
+    for line in SHIPPED.read_text(encoding="utf-8").splitlines():
+        key = line.split("#")[0].strip().removeprefix("- ")
+        if ":" in key and key not in (
+            "resolvers:",
+            "schedule:",
+            "state:",
+            "limits:",
+            "web:",
+            "log:",
+        ):
+            assert "#" in line or key.startswith(("udp", "tcp", "tls:", "https")), line
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n", "{}\n"])
+def test_an_empty_file_is_all_defaults(write, text: str) -> None:
+    assert load(write("callpath.yaml", text)).settings == Settings()
+
+
+def test_durations_and_sizes_are_numbers(write) -> None:
+    text = "schedule: {interval: 1.5m}\nlimits: {bytes_per_day: 64KiB}\nstate: {spacing: 500ms}\n"
+    settings = load(write("callpath.yaml", text)).settings
+    assert settings.schedule.interval == 90.0
+    assert settings.limits.bytes_per_day == 65536
+    assert settings.state.spacing == 0.5
+
+
+def test_norway_needs_no_quotes(write) -> None:
+    for text in ("NO", "'NO'", '"NO"'):
+        main = write("callpath.yaml", f"vantage: {{country: {text}}}\n")
+        assert load(main).settings.vantage.country == "NO"
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(write, monkeypatch, tmp_path) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+    write("sub/ca.pem", pem)
+    main = write("sub/callpath.yaml", "tls_ca_file: ca.pem\nstate_dir: ../state\n")
+    monkeypatch.chdir(tmp_path)
+    settings = load(main.relative_to(tmp_path)).settings
+    assert settings.tls_ca_file == str(tmp_path / "sub/ca.pem")
+    assert settings.state_dir == str(tmp_path / "sub/../state")
+
+
+def test_five_mistakes_are_named_together(write) -> None:
+    main = write(
+        "callpath.yaml",
+        """\
+        vantage: {country: Norway}
+        profle: client
+        schedule:
+          interval: 30
+        limits:
+          concurrency: 0
+        resolvers:
+          trusted:
+            - {name: quad9, address: dns.quad9.net, tls_name: dns.quad9.net}
+        """,
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    found = {(problem.file, problem.line, problem.key) for problem in caught.value.problems}
+    assert found == {
+        (str(main), 1, "vantage.country"),
+        (str(main), 2, "profle"),
+        (str(main), 4, "schedule.interval"),
+        (str(main), 6, "limits.concurrency"),
+        (str(main), 9, "resolvers.trusted[0].address"),
+    }
+    assert f"{main}:2: profle: is not a known key; did you mean profile?" in str(caught.value)
+
+
+def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
+    target = "{name: a, channel: chat, probe: tcp, host: a.example, port: 0}"
+    head = 'title: S\nsources: [{url: "https://e.org/", read: 2026-11-20}]\n'
+    write("own/signal.yaml", f"messenger: signal\n{head}targets:\n  - {target}\n")
+    write("controls.yaml", "messenger: control\n")
+    write("cal.json", "{}")
+    main = write(
+        "callpath.yaml",
+        """\
+        messengers: [signal, viber]
+        messenger_dirs: [own]
+        controls: controls.yaml
+        calibration: [cal.json]
+        web: {listen: "0.0.0.0:1"}
+        asn: 5
+        """,
+    )
+    found = {(Path(problem.file).name, problem.line, problem.key) for problem in problems(main)}
+    assert found == {
+        ("callpath.yaml", 1, "messengers[1]"),
+        ("callpath.yaml", 5, "web.listen"),
+        ("callpath.yaml", 6, "asn"),
+        ("signal.yaml", 5, "targets[0].port"),
+        ("controls.yaml", 1, "sources"),
+        ("controls.yaml", 1, "targets"),
+        ("cal.json", 0, "version"),
+        ("cal.json", 0, "catalogue"),
+        ("cal.json", 0, "network"),
+        ("cal.json", 0, "at"),
+        ("cal.json", 0, "targets"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "message"),
+    [
+        ("vantage: {country: no}", 1, "vantage.country", "two capital letters"),
+        ("vantage: {country: UK}", 1, "vantage.country", "two capital letters"),
+        ("vantage: {country: false}", 1, "vantage.country", "string, not False"),
+        ("vantage: {asn: 4294967296}", 1, "vantage.asn", "less than or equal"),
+        ("vantage: {asn: -1}", 1, "vantage.asn", "greater than or equal"),
+        ("vantage: {asn: true}", 1, "vantage.asn", "integer, not True"),
+        ("vantage: {asn: 1.5}", 1, "vantage.asn", "integer"),
+        ("vantage: {asn: '5'}", 1, "vantage.asn", "integer, not '5'"),
+        ("vantage: {network: dsl}", 1, "vantage.network", "'fixed'"),
+        ("vantage: {name: a b}", 1, "vantage.name", "pattern"),
+        ("vantage: home", 1, "vantage", "mapping"),
+        ("vantage:", 1, "vantage", "has no value"),
+        ("profile: full", 1, "profile", "'client' or 'research'"),
+        ("profile: research", 1, "profile", "needs risks: accepted"),
+        ("risks: ''\nprofile: research", 2, "profile", "needs risks: accepted"),
+        ("risks: 'yes'", 1, "risks", "'accepted'"),
+        ("messengers: []", 1, "messengers", "must not be empty"),
+        ("messengers: telegram", 1, "messengers", "array, not 'telegram'"),
+        ("messengers: [telegram, telegram]", 1, "messengers", "twice"),
+        ("messengers:\n  - telegram\n  - Viber", 3, "messengers[1]", "pattern"),
+        (
+            "messengers:\n  - telegram\n  - viber",
+            3,
+            "messengers[1]",
+            "known are: telegram, whatsapp",
+        ),
+        ("messenger_dirs: [absent]", 1, "messenger_dirs[0]", "cannot be read"),
+        ("\ncontrols: absent.yaml", 2, "controls", "cannot be read"),
+        ("\ncalibration: [absent.json]", 2, "calibration[0]", "cannot be read"),
+        ("resolvers: {system: dns.google}", 1, "resolvers.system", "must"),
+        ("resolvers: {system: '9.9.9.9:99999'}", 1, "resolvers.system", "65535"),
+        ("tls_ca_file: absent.pem", 1, "tls_ca_file", "cannot be read"),
+        ("tls_ca_file: callpath.yaml", 1, "tls_ca_file", "no PEM certificate"),
+        ("source_address: not/an/interface", 1, "source_address", "interface"),
+        ("schedule: {interval: 60}", 1, "schedule.interval", "with a unit"),
+        ("schedule: {interval: 1:30}", 1, "schedule.interval", "with a unit"),
+        ("schedule: {interval: 0}", 1, "schedule.interval", "greater than 0"),
+        ("schedule: {interval: 59s}", 1, "schedule.interval", "limits.min_interval"),
+        ("schedule: {handshake_interval: 1s}", 1, "schedule.handshake_interval", "min_interval"),
+        ("limits:\n  min_interval: 2m", 2, "schedule.interval", "limits.min_interval"),
+        ("limits:\n  min_interval: 59s", 2, "limits.min_interval", "fast_prefixes"),
+        ("limits: {fast_prefixes: [192.0.2.1/24]}", 1, "limits.fast_prefixes[0]", "host bits"),
+        ("limits: {bytes_per_day: 200MB}", 1, "limits.bytes_per_day", "200MiB"),
+        ("limits: {bytes_per_day: 0B}", 1, "limits.bytes_per_day", "greater than"),
+        ("state: {enter: 0}", 1, "state.enter", "greater than"),
+        ("web: {listen: '0.0.0.0:22550'}", 1, "web.listen", "web.insecure: true"),
+        ("web: {listen: '[::]:22550'}", 1, "web.listen", "web.insecure: true"),
+        ("web: {listen: '22550'}", 1, "web.listen", "host:port"),
+        ("web: {listen: '::1:22550'}", 1, "web.listen", "brackets"),
+        ("web: {listen: 'example.org:22550'}", 1, "web.listen", "localhost"),
+        ("web: {config_file: x}", 1, "web.config_file", "not a known key"),
+        ("log: {level: trace}", 1, "log.level", "'debug'"),
+        *((f"{key}: {{}}", 1, key, "not a known key") for key in ("outside", "twin", "media")),
+        *((f"{key}: {{}}", 1, key, "not a known key") for key in ("localise", "history")),
+        ("probe_endpoint: {}", 1, "probe_endpoint", "not a known key"),
+    ],
+)
+def test_one_mistake_is_one_message(mistakes, text, line, key, message) -> None:
+    (found,) = mistakes(text)
+    assert found[:2] == (line, key)
+    assert message in found[2]
+
+
+RESOLVERS = "resolvers:\n  trusted:\n"
+
+
+@pytest.mark.parametrize(
+    ("entries", "line", "key", "message"),
+    [
+        (["{name: q, address: dns.q, tls_name: q.net}"], 3, "address", "IP address"),
+        (["{name: q, address: 9.9.9.9}"], 3, "tls_name", "required for the transports"),
+        (["{address: 9.9.9.9, transports: [udp]}"], 3, "name", "is required"),
+        (["{name: system, address: 9.9.9.9, transports: [udp]}"], 3, "name", "already taken"),
+        (["{name: q, address: 9.9.9.9, transports: []}"], 3, "transports", "must not be empty"),
+        (["{name: q, address: 9.9.9.9, transports: [udp, udp]}"], 3, "transports", "twice"),
+        (["{name: q, address: 9.9.9.9, transports: [quic]}"], 3, "transports[0]", "'udp'"),
+        (["{name: q, address: 9.9.9.9, tls_name: q.net, doh_path: x}"], 3, "doh_path", "pattern"),
+        (
+            ["{name: q, address: 9.9.9.9, tls_name: q.net, ports: {dot: 1}}"],
+            3,
+            "ports.dot",
+            "known",
+        ),
+    ],
+)
+def test_trusted_resolvers(mistakes, entries, line, key, message) -> None:
+    (found,) = mistakes(RESOLVERS + "".join(f"    - {entry}\n" for entry in entries))
+    assert found[:2] == (line, f"resolvers.trusted[0].{key}")
+    assert message in found[2]
+
+
+def test_two_resolvers_of_one_name(mistakes) -> None:
+    entry = "    - {name: q, address: 9.9.9.9, transports: [udp]}\n"
+    (found,) = mistakes(RESOLVERS + entry + entry)
+    assert found[:2] == (4, "resolvers.trusted[1].name")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "profile: research\nrisks: accepted",
+        "risks: accepted",
+        "limits: {min_interval: 1s, fast_prefixes: [127.0.0.0/8]}\nschedule: {interval: 2s}",
+        "web: {listen: '0.0.0.0:22550', insecure: true}",
+        "web: {listen: '[::1]:22550'}",
+        "web: {listen: 'localhost:0'}",
+        "source_address: wlan0",
+        "source_address: 2001:db8::1",
+        "resolvers: {system: '[2620:fe::fe]:53', trusted: []}",
+    ],
+)
+def test_what_is_right(mistakes, text: str) -> None:
+    assert mistakes(text) == []
+
+
+def test_a_contradiction_is_not_blamed_on_a_default(mistakes) -> None:
+    """interval fits the min_interval that was meant; only the misspelt one is wrong."""
+    text = "schedule: {interval: 10s}\nlimits: {min_interval: 5, fast_prefixes: [10.0.0.0/8]}\n"
+    assert [found[1] for found in mistakes(text)] == ["limits.min_interval"]
+
+
+def test_contradictions_are_found_beside_other_mistakes(mistakes) -> None:
+    text = "profile: research\nlog: {level: loud}\nmessengers: [telegram, 5]\n"
+    text += "web: {listen: '0.0.0.0:1'}\n"
+    assert {found[1] for found in mistakes(text)} == {
+        "profile",
+        "log.level",
+        "messengers[1]",
+        "web.listen",
+    }
+
+
+def test_the_effective_configuration_can_be_loaded_again(write) -> None:
+    text = "schedule: {interval: 90s}\nlimits: {bytes_per_day: 1GiB}\nvantage: {country: RU}\n"
+    first = load(write("callpath.yaml", text))
+    shown = effective(first)
+    again = load(write("again.yaml", json.dumps(shown["callpath"])))
+    assert again.settings == first.settings
+    assert json.loads(json.dumps(shown)) == shown
+    assert {"catalogue", "callpath", "messengers", "controls", "calibration"} == shown.keys()

@@ -1,0 +1,118 @@
+"""A real Prometheus beside the agent, inside the client's namespace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.lab.world import LabError, World, program, wait_until
+
+PROGRAMS = ("prometheus", "promtool")
+LISTEN = "127.0.0.1:9090"  # the namespace's own loopback: two labs do not meet
+AGENT = "127.0.0.1:22550"
+
+
+class Series(NamedTuple):
+    """One time series of an answer: its labels, and (Unix time, value) pairs in order."""
+
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
+class Prometheus:
+    """``with Prometheus(world) as prometheus:`` scrapes an agent; ``interval`` is in seconds."""
+
+    def __init__(self, world: World, agent: str = AGENT, interval: float = 1.0) -> None:
+        self.world, self.agent, self.interval = world, agent, interval
+        self.directory = world.directory / "prometheus"
+        self.log = self.directory / "prometheus.log"
+
+    def __enter__(self) -> Prometheus:
+        self.directory.mkdir(exist_ok=True)
+        command = [
+            program("prometheus"),
+            f"--config.file={self._write_configuration()}",
+            f"--storage.tsdb.path={self.directory / 'data'}",
+            f"--web.listen-address={LISTEN}",
+        ]
+        with self.log.open("wb") as output:
+            self._process = self.world.client(command, stdout=output, stderr=output)
+        wait_until(self._ready, "Prometheus")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.world.stop(self._process)
+
+    def query(self, expression: str) -> list[Series]:
+        """The newest value of every series that an expression has."""
+        return _series(self._ask("query", query=expression))
+
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
+        """Values from ``start`` to ``end``, Unix times, every ``step`` seconds."""
+        return _series(self._ask("query_range", query=expression, start=start, end=end, step=step))
+
+    def targets(self) -> list[dict[str, Any]]:
+        """How the scrapes go: ``health`` is up or down, ``lastError`` says why."""
+        return list(self._ask("targets")["activeTargets"])
+
+    def _ask(self, what: str, **parameters: Any) -> Any:
+        url = f"http://{LISTEN}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
+        try:
+            answer = json.loads(self.world.call(_get, url))
+        except urllib.error.HTTPError as error:
+            raise LabError(error.read().decode()) from error
+        return answer["data"]
+
+    def _ready(self) -> bool:
+        if self._process.poll() is not None:
+            raise LabError(f"Prometheus ended: {self.log.read_text()[-2000:]}")
+        return bool(self.world.call(_get, f"http://{LISTEN}/-/ready"))
+
+    def _write_configuration(self) -> Path:
+        interval = f"{round(self.interval * 1000)}ms"
+        job = {"job_name": "callpath", "static_configs": [{"targets": [self.agent]}]}
+        pace = {"scrape_interval": interval, "scrape_timeout": interval}
+        file = self.directory / "prometheus.yml"
+        file.write_text(yaml.safe_dump({"global": pace, "scrape_configs": [job]}))
+        return file
+
+
+def check_metrics(exposition: str) -> str:
+    """What ``promtool check metrics`` finds wrong with an exposition in text format; "" is fine."""
+    command = (program("promtool"), "check", "metrics")
+    done = subprocess.run(command, input=exposition, capture_output=True, text=True, check=False)
+    if done.returncode and not done.stderr:
+        return f"promtool ended with {done.returncode}"
+    return done.stderr + done.stdout
+
+
+def _get(url: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=5) as answer:
+        return bytes(answer.read())
+
+
+def _series(data: Any) -> list[Series]:
+    if data["resultType"] == "scalar":
+        return [Series({}, [_point(data["result"])])]
+    return [
+        Series(one["metric"], [_point(p) for p in one.get("values") or [one["value"]]])
+        for one in data["result"]
+    ]
+
+
+def _point(pair: list[Any]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])

@@ -1,0 +1,128 @@
+"""nginx as every HTTP and TLS server of the catalogue: who listens where, and how to say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.lab.catalogue import Target, is_literal
+from tests.lab.certificates import Authority, Pair
+
+Place = tuple[str, int]  # address and port
+
+SECURE_SCHEMES = frozenset({"https", "wss"})
+
+_HEAD = """\
+daemon off;
+master_process off;
+worker_processes 1;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    default_type text/plain;
+    server_names_hash_bucket_size 128;
+    ssl_session_cache shared:lab:1m;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+"""
+
+
+@dataclass(slots=True)
+class Host:
+    """One name (or literal address) on one port: where it listens and what it says to whom."""
+
+    name: str
+    port: int
+    secure: bool
+    owner: str
+    addresses: set[str] = field(default_factory=set)
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict)  # by path
+
+
+def hosts(targets: Iterable[Target]) -> list[Host]:
+    """What the tls and https targets among these need."""
+    found: dict[tuple[str, int, bool], Host] = {}
+    for target in targets:
+        if target.probe not in ("tls", "https"):
+            continue
+        url = urlsplit(target.fields.get("url", ""))
+        secure = target.probe == "tls" or url.scheme in SECURE_SCHEMES
+        name = target.fields.get("server_name") or target.host
+        kept = Host(name, target.port, secure, target.owner)
+        host = found.setdefault((name, target.port, secure), kept)
+        host.addresses.update(target.addresses)
+        if url.scheme:
+            host.answers[url.path or "/"] = _answer(target, secure)
+    _refuse_mixtures(found.values())
+    return list(found.values())
+
+
+def _refuse_mixtures(hosts: Iterable[Host]) -> None:
+    """nginx would silently speak TLS for both, and the plain target would fail for no reason."""
+    ways: dict[Place, bool] = {}
+    for host in hosts:
+        for address in host.addresses:
+            if ways.setdefault((address, host.port), host.secure) is not host.secure:
+                raise ValueError(f"{address}:{host.port} is asked both with and without TLS")
+
+
+def _answer(target: Target, secure: bool) -> tuple[int, str]:
+    """What the target's file expects. A Telegram data centre knows no bare HTTP request: 501."""
+    fields = target.fields
+    statuses = fields.get("expect_status") or []
+    default = 501 if is_literal(target.host) and not secure else 200
+    return statuses[0] if statuses else default, fields.get("expect_body", "")
+
+
+def places(hosts: Iterable[Host]) -> set[Place]:
+    return {(address, host.port) for host in hosts for address in host.addresses}
+
+
+def certificates(hosts: Iterable[Host], authority: Authority) -> dict[str, Pair]:
+    """One certificate per owner, for all of its names."""
+    names: dict[str, set[str]] = {}
+    for host in hosts:
+        if host.secure:
+            names.setdefault(host.owner, set()).add(host.name)
+    return {owner: authority.issue(slug(owner), given) for owner, given in names.items()}
+
+
+def slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", text)
+
+
+def configuration(
+    hosts: Iterable[Host], pairs: Mapping[str, Pair], directory: Path, *, ipv6: bool
+) -> str:
+    servers = [_server(host, pairs.get(host.owner), ipv6=ipv6) for host in hosts]
+    return _HEAD.format(directory=directory) + "".join(servers) + "}\n"
+
+
+def _server(host: Host, pair: Pair | None, *, ipv6: bool) -> str:
+    lines = [f"server_name {host.name};"] if not is_literal(host.name) else []
+    options = " ssl http2" if host.secure else ""
+    for address in sorted(host.addresses):
+        if ":" not in address:
+            lines.append(f"listen {address}:{host.port}{options};")
+        elif ipv6:
+            lines.append(f"listen [{address}]:{host.port}{options};")
+    if host.secure and pair:
+        lines += [f"ssl_certificate {pair.chain};", f"ssl_certificate_key {pair.key};"]
+    for path, (status, body) in sorted({"/": (200, ""), **host.answers}.items()):
+        match = "" if path == "/" else "= "
+        text = f" {_quoted(body)}" if body else ""  # without one nginx sends its page for errors
+        lines.append(f"location {match}{path} {{ return {status}{text}; }}")
+    return "    server {\n" + "".join(f"        {line}\n" for line in lines) + "    }\n"
+
+
+def _quoted(body: str) -> str:
+    """A text for nginx's return. A dollar sign would be a variable, and is refused by nginx."""
+    return '"' + body.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
