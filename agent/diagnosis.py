@@ -59,6 +59,7 @@ def starting(messenger: MessengerConfig) -> tuple[Diagnosis, ...]:
             reason="starting",
             summary=f"{messenger.title} {_CHANNEL_WORDS[channel]}: no round has ended yet.",
             working=0,
+            measured=0,
             deciding=0,
             total=sum(t.target.channel == channel for t in messenger.targets),
         )
@@ -108,6 +109,7 @@ def _channel(
         reason=reason,
         summary=summary,
         working=working,
+        measured=len(measured),
         deciding=len(deciding),
         total=len(evidence),
         targets=tuple(_state(e, seen, outcomes) for e in evidence),

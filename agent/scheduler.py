@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 JITTER = 0.2
 """A beat comes after the interval and up to a fifth of it more (design 7)."""
 CLOCK_STEP = 2.0
+_ROUNDING = 0.001
 SLEPT = 2.0
 """Seconds of difference between clocks that mean the clock was set, or the host slept."""
 
@@ -42,11 +43,12 @@ class Beats:
 
     def after(self, previous: float | None, now: float) -> float:
         """The first instant after ``previous``, or not before ``now`` without one."""
-        while self._due[-1] < now or (previous is not None and self._due[-1] <= previous):
+        # apscheduler hands instants back as datetimes, rounded to microseconds.
+        passed = now if previous is None else previous + _ROUNDING
+        while self._due[-1] < passed:
             self._due.append(self._due[-1] + self._interval * (1 + self._rng.uniform(0, JITTER)))
         self._due = self._due[-64:]
-        fits = (d for d in self._due if (d > previous if previous is not None else d >= now))
-        return next(fits)
+        return next(due for due in self._due if due >= passed)
 
     def current(self, now: float) -> Beat:
         """The beat that is due now: one object for all jobs that it triggers."""
@@ -97,6 +99,7 @@ class Schedule:
         self._beats = Beats(interval, time.time(), self._rng)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._ended = False
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
     def start(self, *, soon: float = 0.5) -> None:
@@ -124,7 +127,8 @@ class Schedule:
     def _no_more(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        if self._scheduler.running:
+        if not self._ended:
+            self._ended = True  # shutdown itself only takes effect in the loop's next pass
             self._scheduler.shutdown(wait=False)
 
     def _begin(self, first: float) -> None:

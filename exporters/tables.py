@@ -49,7 +49,7 @@ def report(shown: Report, seconds: float) -> None:
             d.messenger,
             d.channel,
             Text(str(d.status), _STYLES[str(d.status)]),
-            f"{d.working} of {d.deciding}",
+            f"{d.working} of {d.measured}",
             _sentence(d),
         )
     console.print()

@@ -224,6 +224,8 @@ class Diagnosis:
     reason: str
     summary: str
     working: int
+    measured: int
+    """Deciding targets of which this round or the recent past knows something."""
     deciding: int
     total: int
     targets: tuple[TargetState, ...] = ()

@@ -102,7 +102,7 @@ class Trail:
 _BY_ERRNO = {
     errno.ECONNREFUSED: Failure.REFUSED,
     errno.ECONNRESET: Failure.RESET,
-    errno.EPIPE: Failure.RESET,  # writing after the RST was read
+    errno.EPIPE: Failure.CLOSED,  # written after a FIN; after an RST the first word is ECONNRESET
     errno.ECONNABORTED: Failure.RESET,
     errno.ETIMEDOUT: Failure.TIMEOUT,
     errno.EHOSTUNREACH: Failure.UNREACHABLE,
@@ -138,8 +138,7 @@ def classify(error: BaseException) -> Failure:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return Failure.CLOSED
         case ssl.SSLError():
-            # "SSLV3_ALERT_HANDSHAKE_FAILURE": the server spoke. "WRONG_VERSION_NUMBER": not TLS.
-            return Failure.TLS_ALERT if "ALERT" in (error.reason or "") else Failure.BAD_REPLY
+            return Failure.TLS_ALERT if _is_alert(error) else Failure.BAD_REPLY
         case TimeoutError():
             return Failure.TIMEOUT
         case EOFError():
@@ -147,3 +146,13 @@ def classify(error: BaseException) -> Failure:
         case OSError():
             return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
     return Failure.OTHER
+
+
+def _is_alert(error: ssl.SSLError) -> bool:
+    """The server spoke, unlike with "WRONG_VERSION_NUMBER" (not TLS) or "UNKNOWN_ALERT_TYPE".
+
+    OpenSSL prefixes the alerts it received by the version that brought them; not all of them say
+    "alert" ("TLSV1_UNRECOGNIZED_NAME"), and Python has no ``reason`` for the newer ones.
+    """
+    word = error.reason or str(error).removeprefix("[SSL] ").replace(" ", "_").upper()
+    return word.startswith(("SSLV3_ALERT_", "TLSV1_", "TLSV13_"))

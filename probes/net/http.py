@@ -7,6 +7,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -19,7 +20,6 @@ from probes.wire.error import WireError
 from probes.wire.text import clean
 
 MAX_BODY = 65536  # bytes read of an answer; the rest is not asked for
-_STREAM = "callpath.stream"
 _HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*", "Connection": "close"}
 
 
@@ -81,49 +81,23 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-class _Transport(httpx.AsyncBaseTransport):
-    """One request over the stream that the request carries in its extensions."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        stream: _NetworkStream = request.extensions[_STREAM]
-        url = httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
+async def _answer(request: httpx.Request, stream: _NetworkStream) -> httpx.Response:
+    """One request over ``stream``, without httpx's client: that keeps cookies from one run to the
+    next, asks for compressed bodies, and fails on a Location which nobody is going to follow."""
+    url = request.url
+    origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or 0)
+    connection = httpcore.AsyncHTTP11Connection(origin=origin, stream=stream)
+    answer = await connection.handle_async_request(
+        httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(
+                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+            ),
+            headers=request.headers.raw,
+            content=request.stream,
         )
-        connection = httpcore.AsyncHTTP11Connection(origin=url.origin, stream=stream)
-        answer = await connection.handle_async_request(
-            httpcore.Request(
-                method=request.method,
-                url=url,
-                headers=request.headers.raw,
-                content=request.stream,
-            )
-        )
-        return httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Body(answer),
-            extensions=answer.extensions,
-        )
-
-
-_client: httpx.AsyncClient | None = None
-
-
-def _shared_client() -> httpx.AsyncClient:
-    """One client for all requests: it holds no connection, and making it costs more than asking."""
-    global _client
-    if _client is None:
-        _client = httpx.AsyncClient(
-            transport=_Transport(),
-            headers=_HEADERS,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,
-        )
-    return _client
+    )
+    return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
 
 
 async def exchange(
@@ -136,12 +110,12 @@ async def exchange(
 ) -> HttpAnswer:
     """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError."""
     wrapped = _NetworkStream(stream)
-    headers = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
+    typed = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
+    request = httpx.Request(method, url, headers={**_HEADERS, **typed}, content=content)
+    body = bytearray()
     try:
-        async with _shared_client().stream(
-            method, url, content=content, headers=headers, extensions={_STREAM: wrapped}
-        ) as response:
-            body = bytearray()
+        response = await _answer(request, wrapped)
+        async with aclosing(response):
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) >= MAX_BODY:
@@ -150,7 +124,7 @@ async def exchange(
         if wrapped.received == 0:
             raise EOFError("closed without an answer") from error
         raise WireError(_word(str(error)), clean(str(error))) from error
-    except (httpx.InvalidURL, httpx.DecodingError, UnicodeError, ValueError) as error:
+    except (UnicodeError, ValueError) as error:
         raise WireError(Failure.BAD_REPLY, clean(str(error))) from error
     return HttpAnswer(
         status=response.status_code,

@@ -104,7 +104,7 @@ class Rule:
         loss = Loss(**fields.pop("loss", {}))
         lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
         rule = cls(**{**fields, **lists}, loss=loss)
-        networks(rule.remote), networks(rule.exempt)
+        networks((*rule.remote, *rule.exempt))  # raises
         return rule
 
 
@@ -113,8 +113,8 @@ class Network(NamedTuple):
     shift: int
     prefix: int
 
-    def __contains__(self, address: object) -> bool:
-        if not isinstance(address, bytes) or len(address) != self.length:
+    def holds(self, address: bytes) -> bool:
+        if len(address) != self.length:
             return False
         return int.from_bytes(address, "big") >> self.shift == self.prefix
 
@@ -157,9 +157,9 @@ class Installed:
             address, port = packet.source, packet.source_port
         if rule.ports and port not in rule.ports:
             return False
-        if self.remote and not any(address in network for network in self.remote):
+        if self.remote and not any(network.holds(address) for network in self.remote):
             return False
-        return not any(address in network for network in self.exempt)
+        return not any(network.holds(address) for network in self.exempt)
 
     def takes(self, packet: Packet) -> bool:
         """Count the packet and say whether it ends here."""
@@ -193,8 +193,11 @@ class Line:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Line:
-        losses = {key: Loss(**fields.pop(key)) for key in ("loss_out", "loss_in") if key in fields}
-        return cls(**fields, **losses)
+        settings: dict[str, Any] = {
+            key: Loss(**value) if isinstance(value, dict) else value
+            for key, value in fields.items()
+        }
+        return cls(**settings)
 
 
 class Arrival(NamedTuple):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import subprocess
-import urllib.error
 import urllib.parse
-import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -69,17 +70,16 @@ class Prometheus:
         return list(self._ask("targets")["activeTargets"])
 
     def _ask(self, what: str, **parameters: Any) -> Any:
-        url = f"http://{LISTEN}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
-        try:
-            answer = json.loads(self.world.call(_get, url))
-        except urllib.error.HTTPError as error:
-            raise LabError(error.read().decode()) from error
-        return answer["data"]
+        path = f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
+        status, body = self.world.call(_get, path)
+        if status != HTTPStatus.OK:
+            raise LabError(f"{status} {body.decode(errors='replace')}")
+        return json.loads(body)["data"]
 
     def _ready(self) -> bool:
         if self._process.poll() is not None:
             raise LabError(f"Prometheus ended: {self.log.read_text()[-2000:]}")
-        return bool(self.world.call(_get, f"http://{LISTEN}/-/ready"))
+        return self.world.call(_get, "/-/ready")[0] == HTTPStatus.OK
 
     def _write_configuration(self) -> Path:
         interval = f"{round(self.interval * 1000)}ms"
@@ -99,10 +99,11 @@ def check_metrics(exposition: str) -> str:
     return done.stderr + done.stdout
 
 
-def _get(url: str) -> bytes:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=5) as answer:
-        return bytes(answer.read())
+def _get(path: str) -> tuple[int, bytes]:
+    with contextlib.closing(http.client.HTTPConnection(LISTEN, timeout=5)) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
 
 
 def _series(data: Any) -> list[Series]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,10 +96,10 @@ class Servers:
             )
             self._run(resolver.name, [program("unbound"), "-d", "-c", str(file)])
             for address in resolver.addresses:
-                waits.append((resolver.name, lambda a=address: resolves(a)))
+                waits.append((resolver.name, partial(resolves, address)))
                 if resolver.pair:
                     waits += [
-                        (resolver.name, lambda a=address, p=port: connects((a, p)))
+                        (resolver.name, partial(connects, (address, port)))
                         for port in (names.PORTS["tls"], names.PORTS["https"])
                     ]
         return waits
@@ -109,7 +110,7 @@ class Servers:
             pair = self.authority.issue(operator.slug, operator.names)
             command = operator.command(program("turnserver"), pair, self.directory)
             self._run(operator.slug, command)
-            waits += [(operator.slug, lambda p=place: binds(p)) for place in operator.places]
+            waits += [(operator.slug, partial(binds, place)) for place in operator.places]
         return waits
 
     def _start_web(self) -> list[Wait]:
@@ -118,7 +119,7 @@ class Servers:
         file = self.directory / "nginx.conf"
         file.write_text(text, encoding="utf-8")
         self._run("nginx", [program("nginx"), "-p", str(self.directory), "-c", str(file)])
-        return [("nginx", lambda p=place: connects(p)) for place in self._web_places()]
+        return [("nginx", partial(connects, place)) for place in self._web_places()]
 
     def _web_places(self) -> list[Place]:
         return sorted(p for p in web.places(self.hosts) if self.world.ipv6 or ":" not in p[0])
@@ -143,7 +144,7 @@ class Servers:
         with file.open("rb") as given:
             command = [sys.executable, str(Path(__file__).with_name("sink.py"))]
             self._run("sink", command, stdin=given)
-        return [("sink", lambda p=place: connects(p)) for place in places]
+        return [("sink", partial(connects, place)) for place in places]
 
     # Processes
 

@@ -25,12 +25,17 @@ def messenger(*targets: dict[str, Any], name: str = "post", **more: Any) -> dict
     return {"messenger": name, "targets": list(targets), **more}
 
 
-WEB = {"name": "web", "channel": "web", "probe": "https", "url": "https://web.post.example/"}
-OWNER = {"owner": {"prefixes": ["149.154.160.0/20", "2001:67c:4e8::/48"]}}
+WEB: dict[str, Any] = {
+    "name": "web",
+    "channel": "web",
+    "probe": "https",
+    "url": "https://web.post.example/",
+}
+OWNER = {"prefixes": ["149.154.160.0/20", "2001:67c:4e8::/48"]}
 
 
 def test_names_live_in_their_owners_prefixes(tmp_path: Path) -> None:
-    loaded = catalogue.load(files(tmp_path, messenger(WEB, **OWNER)))
+    loaded = catalogue.load(files(tmp_path, messenger(WEB, owner=OWNER)))
     v4, v6 = loaded.names["web.post.example"]
     assert ipaddress.ip_address(v4) in ipaddress.ip_network("149.154.160.0/20")
     assert ipaddress.ip_address(v6) in ipaddress.ip_network("2001:67c:4e8::/48")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -54,7 +55,7 @@ def assert_checksums(data: bytes) -> None:
 
     layer = (IP if data[0] >> 4 == 4 else IPv6)(data)
     copy = layer.copy()
-    part = copy
+    part: Any = copy
     while part and part.name not in ("IP in ICMP", "IPv6 in ICMPv6", "Raw", "NoPayload"):
         for field in ("chksum", "cksum"):
             if field in part.fields:

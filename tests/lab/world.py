@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -44,6 +44,8 @@ HOPS = (
     ("62.115.44.161", "2001:2034:1:7c::1"),  # transit
     ("62.115.139.22", "2001:2034:1:7d::1"),
 )
+
+DIRECTORIES = "callpath-lab-"
 
 START_SECONDS = 10.0
 
@@ -193,7 +195,7 @@ class World:
         require()
         remove_stale()
         with ExitStack() as undo:
-            self.directory = Path(tempfile.mkdtemp(prefix="callpath-lab-"))
+            self.directory = Path(tempfile.mkdtemp(prefix=f"{DIRECTORIES}{os.getpid()}-"))
             undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
             for name in (self.client_name, self.servers_name):
                 _ip("netns", "add", name)
@@ -372,7 +374,7 @@ class World:
 
 
 def remove_stale() -> None:
-    """Remove what a run that was killed has left; its processes died with it."""
+    """Remove what a run that was killed has left."""
     for name in _namespaces():
         parts = name.split("-")
         if (
@@ -381,8 +383,24 @@ def remove_stale() -> None:
             and parts[1].isdigit()
             and not _alive(int(parts[1]))
         ):
-            _ip("netns", "delete", name)
+            _remove_namespace(name)
             shutil.rmtree(Path("/etc/netns") / name, ignore_errors=True)
+    for directory in Path(tempfile.gettempdir()).glob(f"{DIRECTORIES}*"):
+        pid = directory.name.removeprefix(DIRECTORIES).split("-")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_namespace(name: str) -> None:
+    """Its processes died with the run, except one that was just being started."""
+    shown = subprocess.run(
+        [program("ip"), "netns", "pids", name], capture_output=True, text=True, check=False
+    )
+    for pid in shown.stdout.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    with suppress(LabError):  # another run that starts at this moment was quicker
+        _ip("netns", "delete", name)
 
 
 def _namespaces() -> list[str]:

@@ -1,0 +1,470 @@
+"""stun: five requests, each counted, and one word for each way of not being answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from probes.model import Failure, Observation, Step
+from probes.net.environment import Environment
+from probes.stun import StunProbe
+from probes.transaction import DEADLINE, OFFSETS, RFC_OFFSETS
+from probes.wire import stun
+from probes.wire.stun import Dress
+from tests.probes.certificates import NAME, Authority, Certificate
+from tests.probes.conftest import Relay
+from tests.probes.programs import firewall, in_namespace
+from tests.probes.servers import (
+    MAPPED,
+    NASTY,
+    SHORT,
+    Answer,
+    Behaviour,
+    Later,
+    Reply,
+    assert_clean,
+    close_after_first_bytes,
+    close_at_once,
+    closed_port,
+    echo,
+    observe,
+    reset_after_first_bytes,
+    say_nothing,
+    silent,
+    stun_answers,
+    stun_refusal,
+    stun_reply,
+    tcp_server,
+    udp_server,
+    udp_socket,
+)
+
+
+async def ask(env: Environment, answer: Answer, **options: object) -> Observation:
+    async with udp_server(answer) as server:
+        return await observe(StunProbe(**options), server.port, env, timeout=SHORT)
+
+
+# --- the requests ---
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("dress", Dress)
+async def test_five_requests_with_ids_of_their_own(
+    env: Environment, dress: Dress, host: str
+) -> None:
+    async with udp_server(stun_answers if dress is not Dress.APP else app_answers, host) as server:
+        probe = StunProbe(dress=dress)
+        seen = await observe(probe, server.port, env, address=host, timeout=SHORT)
+    assert seen.ok
+    assert [step.step for step in seen.steps] == [Step.EXCHANGE]
+    assert len(server.received) == 5
+    assert len({data[4:20] for data in server.received}) == 5
+    assert len(set(server.peers)) == 1
+    assert seen.facts["requests"] == seen.facts["answered"] == 5
+    assert seen.facts["sent"] == seen.facts["received"] == 5
+    assert 0 < seen.facts["rtt_min_seconds"] <= seen.facts["rtt_seconds"] < seen.seconds
+    assert seen.facts["received_ttl"] == 64
+    headers = 48 if ":" in host else 28
+    assert env.traffic.sent == sum(len(data) + headers for data in server.received)
+
+
+def app_answers(_number: int, data: bytes) -> Reply:
+    return [stun.encode(stun.APP_KEEPALIVE_ANSWER, data[8:20], [])]
+
+
+async def test_the_schedule_is_scaled_as_a_whole(env: Environment) -> None:
+    came: list[float] = []
+
+    def note(_number: int, data: bytes) -> Reply:
+        came.append(time.monotonic())
+        return []
+
+    timeout = 1.0
+    async with udp_server(note) as server:
+        seen = await observe(StunProbe(), server.port, env, timeout=timeout)
+    gaps = [later - came[0] for later in came]
+    for gap, offset in zip(gaps, OFFSETS, strict=True):
+        assert gap == pytest.approx(offset * timeout / DEADLINE, abs=0.2)
+    assert gaps == sorted(gaps)
+    assert gaps[3] - gaps[2] > 2 * (gaps[2] - gaps[0])  # 0.4 to 1.5, after 0 to 0.4
+    assert timeout <= seen.seconds < 2 * timeout
+    assert seen.facts["send_lateness_seconds"] < 0.2
+
+
+async def test_it_ends_when_all_is_answered(env: Environment) -> None:
+    """The last request leaves at three quarters of the timeout, and nothing is waited for then."""
+    async with udp_server(stun_answers) as server:
+        seen = await observe(StunProbe(), server.port, env, timeout=1.0)
+    assert seen.seconds < 0.95
+
+
+# --- the count ---
+
+
+@pytest.mark.parametrize(
+    ("answered", "failure"),
+    [
+        ((), Failure.TIMEOUT),
+        ((0,), Failure.LOSSY),
+        ((1, 4), Failure.LOSSY),
+        ((0, 2, 4), None),
+        ((0, 1, 2, 3), None),
+    ],
+)
+async def test_three_of_five_must_be_answered(
+    env: Environment, answered: tuple[int, ...], failure: Failure | None
+) -> None:
+    seen = await ask(env, lambda n, data: [stun_reply(data)] if n in answered else [])
+    assert seen.facts["requests"] == 5
+    assert seen.facts["answered"] == len(answered)
+    assert seen.facts["sent"] == 5
+    assert seen.facts["received"] == len(answered)
+    assert (seen.failed and seen.failed.failure) == failure
+    assert seen.works is (failure is None)
+    assert ("rtt_seconds" in seen.facts) is bool(answered)
+
+
+async def test_duplicates_do_not_make_up_for_losses(env: Environment) -> None:
+    seen = await ask(env, lambda n, data: [stun_reply(data)] * 3 if n < 2 else [])
+    assert seen.failed.failure is Failure.LOSSY
+    assert seen.facts["answered"] == 2
+    assert seen.facts["duplicates"] == 4
+    assert seen.facts["received"] == 6
+
+
+async def test_strays_are_counted_beside_the_answers(env: Environment) -> None:
+    seen = await ask(env, lambda n, data: [b"stray", stun_reply(data), data])
+    assert seen.ok
+    assert seen.facts["unexpected"] == 10
+    assert seen.facts["received"] == 15
+
+
+async def test_late_answers_and_reordering_are_matched_by_id(env: Environment) -> None:
+    """The first answer is overtaken by the second: each RTT is that of its own request."""
+    delays = itertools.chain([0.1], itertools.repeat(0.0))
+    seen = await ask(env, lambda n, data: [Later(next(delays), stun_reply(data))])
+    assert seen.ok
+    assert seen.facts["answered"] == 5
+    assert seen.facts["rtt_min_seconds"] < 0.1
+
+
+async def test_the_rtt_is_the_kernels(env: Environment) -> None:
+    """A loop that is busy when the answers arrive does not make the path slower."""
+    busy = 0.15
+
+    def answer_and_block(_number: int, data: bytes) -> Reply:
+        asyncio.get_running_loop().call_soon(time.sleep, busy)
+        return [stun_reply(data)]
+
+    async with udp_server(answer_and_block) as server:
+        seen = await observe(StunProbe(), server.port, env, timeout=8.0)
+    assert seen.ok
+    assert seen.facts["rtt_min_seconds"] < busy / 2
+
+
+async def test_an_error_with_our_id_is_an_answer(env: Environment) -> None:
+    seen = await ask(env, lambda n, data: [stun_refusal(data, 420, (stun.REALM, b"r.test"))])
+    assert seen.ok
+    assert seen.facts["error_code"] == 420
+    assert seen.facts["realm"] == "r.test"
+
+
+async def test_rfc_timers_repeat_one_request_until_one_answer(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.transaction.RFC_OFFSETS", tuple(o / 10 for o in RFC_OFFSETS))
+    async with udp_server(lambda n, data: [stun_reply(data)] if n == 2 else []) as server:
+        seen = await observe(StunProbe(), server.port, env, rfc_timers=True)
+    assert seen.ok
+    assert len(server.received) == 3
+    assert len(set(server.received)) == 1
+    assert seen.facts["requests"] == 3
+    assert seen.facts["answered"] == 1
+
+
+async def test_rfc_timers_give_up_after_seven(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.transaction.RFC_OFFSETS", tuple(o / 200 for o in RFC_OFFSETS))
+    monkeypatch.setattr("probes.transaction.RFC_DEADLINE", 0.2)
+    async with udp_server(silent) as server:
+        seen = await observe(StunProbe(), server.port, env, rfc_timers=True)
+    assert seen.failed.failure is Failure.TIMEOUT
+    assert len(server.received) == 7
+
+
+# --- the words, UDP ---
+
+
+def truncate(_number: int, data: bytes) -> Reply:
+    return [stun_reply(data)[:-3]]
+
+
+def announce_too_much(_number: int, data: bytes) -> Reply:
+    reply = stun_reply(data)
+    return [reply[:2] + b"\xff\xfc" + reply[4:]]
+
+
+def grow(_number: int, data: bytes) -> Reply:
+    return [stun_reply(data, (stun.SOFTWARE, b"x" * 60_000))]
+
+
+def forge_id(_number: int, data: bytes) -> Reply:
+    return [stun_reply(data[:8] + bytes(12))]
+
+
+def omit_address(_number: int, data: bytes) -> Reply:
+    return [stun.encode(stun.BINDING_SUCCESS, data[8:20], [])]
+
+
+@pytest.mark.parametrize("dress", [Dress.BARE, Dress.ICE, Dress.RFC3489])
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (silent, Failure.TIMEOUT),
+        (echo, Failure.BAD_REPLY),
+        (lambda n, data: [b"garbage " * 9], Failure.BAD_REPLY),
+        (omit_address, Failure.BAD_REPLY),
+        (forge_id, Failure.WRONG_ID),
+        (truncate, Failure.TRUNCATED),
+        (lambda n, data: [b""], Failure.TRUNCATED),
+        (announce_too_much, Failure.OVERSIZED),
+        (grow, Failure.OVERSIZED),
+    ],
+)
+async def test_each_misbehaviour_has_its_word(
+    env: Environment, answer: Answer, failure: Failure, dress: Dress
+) -> None:
+    seen = await ask(env, answer, dress=dress)
+    assert seen.failed.step is Step.EXCHANGE
+    if dress is Dress.RFC3489 and answer is omit_address:
+        failure = Failure.WRONG_ID  # it answers with a cookie that was not in the request's id
+    assert seen.failed.failure is failure
+    assert not seen.works
+    assert seen.facts["answered"] == 0
+    assert seen.facts["requests"] == 5
+    assert seen.facts.get("unexpected", 0) == (0 if answer is silent else 5)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_closed_port_is_refused_before_the_deadline(env: Environment, host: str) -> None:
+    port = closed_port(socket.SOCK_DGRAM, host)
+    seen = await observe(StunProbe(), port, env, address=host, timeout=1.0)
+    assert seen.failed.failure is Failure.REFUSED
+    assert seen.facts["requests"] == seen.facts["icmp_errors"] == 5
+    assert seen.seconds < 0.95
+
+
+async def test_an_icmp_error_does_not_swallow_the_next_request(env: Environment) -> None:
+    """The socket reports the error in place of the next send: that one is sent all the same."""
+    port = closed_port(socket.SOCK_DGRAM)
+    received = []
+
+    async def open_late() -> None:
+        await asyncio.sleep(0.02)
+        with udp_socket(port=port) as sock:
+            while len(received) < 4:
+                received.append(await asyncio.get_running_loop().sock_recv(sock, 2048))
+
+    task = asyncio.create_task(open_late())
+    seen = await observe(StunProbe(), port, env, timeout=2.0)
+    await task
+    assert seen.facts["requests"] == 5
+    assert seen.facts["icmp_errors"] == 1
+    assert len({data[4:20] for data in received}) == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "failure"),
+    [
+        ("icmp type admin-prohibited", Failure.PROHIBITED),
+        ("icmp type host-unreachable", Failure.UNREACHABLE),
+        ("icmp type port-unreachable", Failure.REFUSED),
+    ],
+)
+def test_a_rejecting_filter_is_known_by_its_code(
+    env: Environment, code: str, failure: Failure
+) -> None:
+    """The filter is on the way in, so that the host's own send succeeds."""
+
+    async def scenario() -> None:
+        seen = await observe(StunProbe(), 9, env, timeout=SHORT)
+        assert seen.failed.failure is failure
+        assert seen.facts["icmp_errors"] == 5
+
+    rule = f"add rule inet test in ip protocol udp udp dport 9 reject with {code}"
+    chain = "add chain inet test in { type filter hook input priority 0 ; }"
+    in_namespace(scenario, "nft add table inet test", f"nft '{chain}'", f"nft '{rule}'")
+
+
+def test_the_hosts_own_firewall_is_blocked_locally(env: Environment) -> None:
+    async def scenario() -> None:
+        seen = await observe(StunProbe(), 9, env, timeout=SHORT)
+        assert seen.failed.failure is Failure.BLOCKED_LOCALLY
+        assert seen.facts["requests"] == 0
+        assert seen.facts["sent"] == 0
+
+    in_namespace(scenario, *firewall("udp dport 9 drop"))
+
+
+def test_no_route_is_unreachable(env: Environment) -> None:
+    async def scenario() -> None:
+        for address in ("198.51.100.1", "2001:db8::1"):
+            seen = await observe(StunProbe(), 9, env, address=address, timeout=SHORT)
+            assert seen.failed.failure is Failure.UNREACHABLE
+
+    in_namespace(scenario)
+
+
+def test_datagrams_lost_in_a_filter_are_lossy(env: Environment) -> None:
+    async def scenario() -> None:
+        async with udp_server(stun_answers, port=3478) as server:
+            seen = await observe(StunProbe(), server.port, env, timeout=SHORT)
+        assert seen.failed.failure is Failure.LOSSY
+        assert seen.facts["answered"] == len(server.received) == 1
+
+    chain = "add chain inet test in { type filter hook input priority 0 ; }"
+    rule = "add rule inet test in udp dport 3478 numgen inc mod 5 != 2 drop"
+    in_namespace(scenario, "nft add table inet test", f"nft '{chain}'", f"nft '{rule}'")
+
+
+async def test_a_flood_of_datagrams_is_bounded(env: Environment) -> None:
+    """Nobody makes us keep what we did not ask for: the rest is counted and dropped."""
+    flood = [b"x" * 60_000] * 200
+    async with udp_server(lambda n, data: flood) as server:
+        seen = await observe(StunProbe(), server.port, env, timeout=SHORT)
+    assert seen.failed.failure in (Failure.OVERSIZED, Failure.BAD_REPLY)
+    assert seen.facts["unexpected"] <= 256
+    assert seen.facts["received"] >= seen.facts["unexpected"]
+
+
+# --- streams ---
+
+
+def answering(change: Callable[[bytes], bytes] = stun_reply) -> Behaviour:
+    async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(change(await reader.readexactly(20)))
+        await writer.drain()
+
+    return behave
+
+
+async def dribble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The answer one byte at a time, then bytes of a next message."""
+    for byte in stun_reply(await reader.readexactly(20)) + b"\x01":
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    await reader.read()
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(20)
+    for _ in range(160):
+        writer.write(b"\0" * 65536)
+        await writer.drain()
+
+
+STREAM_CASES = [
+    (answering(), None),
+    (dribble, None),
+    (answering(lambda data: stun_refusal(data, 500)), None),
+    (say_nothing, Failure.TIMEOUT),
+    (reset_after_first_bytes, Failure.RESET),
+    (close_after_first_bytes, Failure.CLOSED),
+    (answering(lambda data: stun_reply(data)[:10]), Failure.TRUNCATED),
+    (answering(lambda data: stun_reply(data)[:-1]), Failure.TRUNCATED),
+    (answering(lambda data: stun_reply(data[:8] + bytes(12))), Failure.WRONG_ID),
+    (answering(lambda data: data), Failure.BAD_REPLY),
+    (answering(lambda data: b"HTTP/1.1 400 Bad Request\r\n\r\n"), Failure.BAD_REPLY),
+    (answering(lambda data: b"\x01\x01\xff\xfc" + data[4:]), Failure.OVERSIZED),
+    (endless, Failure.BAD_REPLY),
+]
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+@pytest.mark.parametrize(("behave", "failure"), STREAM_CASES)
+async def test_each_misbehaviour_of_a_stream_has_its_word(
+    env: Environment,
+    good: Certificate,
+    transport: str,
+    behave: Behaviour,
+    failure: Failure | None,
+) -> None:
+    tls = good.server() if transport == "tls" else None
+    async with tcp_server(behave, tls=tls) as server:
+        probe = StunProbe(transport=transport)
+        seen = await observe(probe, server.port, env, host=NAME, timeout=SHORT)
+    assert seen.steps[-1].step is Step.EXCHANGE
+    assert len(seen.steps) == (3 if tls else 2)
+    assert (seen.failed and seen.failed.failure) == failure
+    assert seen.works is (failure is None)
+    assert env.traffic.received < 2_000_000
+
+
+async def test_a_stream_closed_before_the_request_is_closed(env: Environment) -> None:
+    async with tcp_server(close_at_once) as server:
+        seen = await observe(StunProbe(transport="tcp"), server.port, env)
+    assert seen.failed.failure is Failure.CLOSED
+
+
+async def test_a_closed_tcp_port_is_refused(env: Environment) -> None:
+    port = closed_port(socket.SOCK_STREAM)
+    seen = await observe(StunProbe(transport="tcp"), port, env)
+    assert seen.failed.step is Step.CONNECT
+    assert seen.failed.failure is Failure.REFUSED
+
+
+async def test_over_tls_the_certificate_is_verified_for_the_server_name(
+    env: Environment, authority: Authority, good: Certificate
+) -> None:
+    async with tcp_server(answering(), tls=good.server()) as server:
+        probe = StunProbe(transport="tls", server_name=NAME)
+        assert (await observe(probe, server.port, env, host="other.test")).ok
+        seen = await observe(StunProbe(transport="tls"), server.port, env, host="other.test")
+    assert seen.failed.step is Step.TLS
+    assert seen.failed.failure is Failure.WRONG_NAME
+    assert seen.facts["certificate_names"] == NAME
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+async def test_a_partial_run_stops_after_connect(env: Environment, transport: str) -> None:
+    async with tcp_server(say_nothing) as server:
+        seen = await observe(StunProbe(transport=transport), server.port, env, partial=True)
+    assert [step.step for step in seen.steps] == [Step.CONNECT]
+
+
+# --- texts ---
+
+
+async def test_texts_are_cleaned_and_our_address_is_no_fact(env: Environment) -> None:
+    nasty = NASTY.encode()[:700]
+    extra = [(stun.ERROR_CODE, b"\0\0\x04\x01" + nasty), (stun.REALM, nasty), (stun.SOFTWARE, nasty)]
+    seen = await ask(env, lambda n, data: [stun_refusal(data, 401, *extra[1:])])
+    assert seen.ok
+    assert_clean(seen.facts["realm"])
+    assert_clean(seen.facts["software"])
+    seen = await ask(env, stun_answers)
+    assert not any(MAPPED in str(fact) for fact in seen.facts.values())
+
+
+# --- a real server ---
+
+
+@pytest.mark.parametrize("dress", [Dress.BARE, Dress.ICE, Dress.RFC3489])
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+async def test_coturn_answers(
+    env: Environment, relay: Relay, dress: Dress, transport: str
+) -> None:
+    port = relay.tls_port if transport == "tls" else relay.port
+    probe = StunProbe(transport=transport, dress=dress)
+    seen = await observe(probe, port, env, host=NAME, timeout=SHORT if transport == "udp" else 5.0)
+    assert seen.ok, seen.failed
+    if transport == "udp":
+        assert seen.facts["answered"] == 5
