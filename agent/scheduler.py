@@ -151,10 +151,13 @@ class Schedule:
         self._lag(max(0.0, time.time() - beat.at))
         task = asyncio.create_task(self._run(name, beat))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             await asyncio.wait([task])
-        finally:
-            self._tasks.discard(task)
+        except asyncio.CancelledError:
+            # apscheduler cancels its jobs at shutdown; the round itself may drain.
+            if not self._ended:
+                raise
 
     async def _run(self, name: str, beat: Beat) -> None:
         try:

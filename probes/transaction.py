@@ -32,6 +32,9 @@ class Tally:
     for datagrams that were not our answer."""
 
     needed: int
+    repeats: bool = False
+    """The requests are one and the same: one answer will do, and when several were sent nobody
+    knows which of them it answers, so that it has no RTT (Karn's rule)."""
     sent_at: list[tuple[int, int]] = field(default_factory=list)
     answered: dict[int, float] = field(default_factory=dict)
     duplicates: int = 0
@@ -46,6 +49,11 @@ class Tally:
         by_kernel = (received - sent_wall) / 1e9
         at_most = (time.monotonic_ns() - sent_monotonic) / 1e9
         return by_kernel if 0 <= by_kernel <= at_most + 0.005 else at_most
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left to wait for."""
+        return len(self.answered) >= (1 if self.repeats else len(self.sent_at))
 
     def judge(self, icmp: Sequence[Failure]) -> None:
         """Raise the word for this run unless enough was answered."""
@@ -62,7 +70,7 @@ class Tally:
         facts = trail.facts
         facts["requests"] = len(self.sent_at)
         facts["answered"] = len(self.answered)
-        rtts = list(self.answered.values())
+        rtts = [] if self.repeats and len(self.sent_at) > 1 else list(self.answered.values())
         if rtts:
             facts["rtt_seconds"] = statistics.median(rtts)
             facts["rtt_min_seconds"] = min(rtts)
@@ -101,7 +109,7 @@ async def ask_udp(
     ``match(flow index, datagram)`` names the request answered or raises WireError.
     """
     offsets, deadline = schedule(trail)
-    tally = Tally(needed=1 if trail.rfc_timers else NEEDED)
+    tally = Tally(needed=1 if trail.rfc_timers else NEEDED, repeats=trail.rfc_timers)
     started = time.monotonic()
     seen = [0] * len(flows)
     try:
@@ -109,22 +117,22 @@ async def ask_udp(
             due = started + offsets[index]
             while (left := due - time.monotonic()) > 0:
                 await _collect(flows, seen, tally, match, left)
-                if trail.rfc_timers and tally.answered:
-                    break  # RFC timers are retransmissions: one answer is the answer
-            if trail.rfc_timers and tally.answered:
+                if tally.repeats and tally.complete:
+                    break
+            if tally.repeats and tally.complete:
                 break
             tally.lateness = max(tally.lateness, time.monotonic() - due)
             sent = flows[min(index, len(flows) - 1)].send(request)
             tally.sent_at.append((sent, time.monotonic_ns()))
         over = started + deadline
-        while len(tally.answered) < len(tally.sent_at) and (left := over - time.monotonic()) > 0:
+        while not tally.complete and (left := over - time.monotonic()) > 0:
             if sum(len(flow.errors) for flow in flows) + len(tally.answered) >= len(requests):
                 break
             await _collect(flows, seen, tally, match, left)
     finally:
         trail.count(
             sum(flow.sent for flow in flows),
-            sum(len(flow.datagrams) for flow in flows),
+            sum(flow.received for flow in flows),
             sum(flow.bytes_sent for flow in flows),
             sum(flow.bytes_received for flow in flows),
         )
@@ -151,6 +159,9 @@ def _judge_datagram(index: int, datagram: Datagram, tally: Tally, match: Match) 
         which = match(index, datagram)
     except WireError as error:
         tally.refusals.append(error.failure)
+        return
+    if which >= len(tally.sent_at):  # an answer to what was not asked yet
+        tally.refusals.append(Failure.WRONG_ID)
         return
     if which in tally.answered:
         tally.duplicates += 1

@@ -81,18 +81,23 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-async def _answer(request: httpx.Request, stream: _NetworkStream) -> httpx.Response:
+async def _answer(
+    request: httpx.Request, stream: _NetworkStream, *, http2: bool
+) -> httpx.Response:
     """One request over ``stream``, without httpx's client: that keeps cookies from one run to the
     next, asks for compressed bodies, and fails on a Location which nobody is going to follow."""
-    url = request.url
-    origin = httpcore.Origin(url.raw_scheme, url.raw_host, url.port or 0)
-    connection = httpcore.AsyncHTTP11Connection(origin=origin, stream=stream)
+    url = httpcore.URL(
+        scheme=request.url.raw_scheme,
+        host=request.url.raw_host,
+        port=request.url.port,
+        target=request.url.raw_path,
+    )
+    make = httpcore.AsyncHTTP2Connection if http2 else httpcore.AsyncHTTP11Connection
+    connection = make(origin=url.origin, stream=stream)
     answer = await connection.handle_async_request(
         httpcore.Request(
             method=request.method,
-            url=httpcore.URL(
-                scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-            ),
+            url=url,
             headers=request.headers.raw,
             content=request.stream,
         )
@@ -107,14 +112,18 @@ async def exchange(
     *,
     content: bytes | None = None,
     content_type: str = "",
+    http2: bool = False,
 ) -> HttpAnswer:
-    """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError."""
+    """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError.
+
+    ``http2`` when ALPN chose it: resolvers over HTTPS have begun to speak nothing else.
+    """
     wrapped = _NetworkStream(stream)
     typed = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
     request = httpx.Request(method, url, headers={**_HEADERS, **typed}, content=content)
     body = bytearray()
     try:
-        response = await _answer(request, wrapped)
+        response = await _answer(request, wrapped, http2=http2)
         async with aclosing(response):
             async for chunk in response.aiter_raw():
                 body += chunk

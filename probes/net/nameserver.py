@@ -127,20 +127,27 @@ async def ask_secured(
 ) -> wire.Answer:
     """Over TLS (RFC 7858) or HTTPS (RFC 8484, a POST of the wire message)."""
     peer = Peer(trusted.address, trusted.ports[transport], trusted.tls_name)
-    alpn = ("http/1.1",) if transport == "https" else ("dot",)
+    alpn = ("h2", "http/1.1") if transport == "https" else ("dot",)
     async with stream.connect(trail, peer) as tcp:
         secured = await tls.secure(trail, tcp, peer.address, trusted.tls_name, alpn)
         async with trail.step(Step.EXCHANGE, trail.limit(DEADLINE)):
             if transport == "tls":
                 answer = await _framed(secured, name, kind)
             else:
-                answer = await _posted(trail, secured, peer, trusted.doh_path, name, kind)
+                http2 = secured.session.selected_alpn_protocol() == "h2"
+                answer = await _posted(trail, secured, peer, trusted.doh_path, name, kind, http2)
             judge(answer)
     return answer
 
 
 async def _posted(
-    trail: Trail, over: http.ByteStream, peer: Peer, path: str, name: str, kind: str
+    trail: Trail,
+    over: http.ByteStream,
+    peer: Peer,
+    path: str,
+    name: str,
+    kind: str,
+    http2: bool,
 ) -> wire.Answer:
     port = "" if peer.port == 443 else f":{peer.port}"
     answer = await http.exchange(
@@ -149,6 +156,7 @@ async def _posted(
         f"https://{peer.host}{port}{path}",
         content=wire.encode_query(name, kind, 0),
         content_type="application/dns-message",
+        http2=http2,
     )
     trail.facts["http_status"] = answer.status
     if answer.status != 200:

@@ -28,6 +28,7 @@ _EXTENDED_ERROR = struct.Struct("@IBBBBII")  # struct sock_extended_err, linux/e
 
 MAX_DATAGRAM = 65535
 IP_UDP_HEADERS = {socket.AF_INET: 28, socket.AF_INET6: 48}
+_KEPT = 128  # datagrams of one flow that are looked at: what asks five times needs no more
 _BURST = 64  # datagrams per wake-up, so that a flood cannot hold the loop
 
 
@@ -42,13 +43,17 @@ class Datagram:
 
 @dataclass(slots=True)
 class Flow:
-    """One 5-tuple. ``errors`` holds the failure words of ICMP errors, in order of arrival."""
+    """One 5-tuple. ``errors`` holds the failure words of ICMP errors, in order of arrival.
+
+    Of a flood the first datagrams are kept; ``received`` counts them all.
+    """
 
     sock: socket.socket
     news: asyncio.Event
     datagrams: list[Datagram] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
     sent: int = 0
+    received: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
 
@@ -66,7 +71,7 @@ class Flow:
             at = time.time_ns()
             try:
                 self.sock.send(data)
-            except (ConnectionRefusedError, OSError) as error:
+            except OSError as error:
                 if not self._drain_errors():
                     if error.errno in (errno.EAGAIN, errno.ENOBUFS):
                         raise Refusal(Failure.OTHER, "the host's send buffer is full") from error
@@ -103,7 +108,10 @@ class Flow:
                 if not self._drain_errors():
                     break
                 continue
+            self.received += 1
             self.bytes_received += len(data) + self.headers
+            if len(self.datagrams) >= _KEPT:
+                continue
             at, ttl = _ancillary(ancillary)
             self.datagrams.append(Datagram(data, at, ttl))
         self.news.set()

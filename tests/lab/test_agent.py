@@ -19,7 +19,7 @@ from tests.lab.lab import Lab
 from tests.lab.path import Loss
 from tests.lab.prometheus import Prometheus, check_metrics
 from tests.lab.skipping import require_lab
-from tests.lab.world import wait_until
+from tests.lab.world import CLIENT_V4, wait_until
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -146,10 +146,10 @@ def test_a_call_block_shows_and_lifts_and_a_cut_uplink_accuses_nobody(
         page = lab.world.call(_fetch, "http://127.0.0.1:22550/metrics")
         assert check_metrics(page) == ""
         with pytest.raises(AssertionError):  # the test of the leak test
-            _leaks_nothing("x 198.18.0.2 y", "198.18.0.2")
+            _leaks_nothing(f"x {CLIENT_V4} y", CLIENT_V4)
         for path in ("/metrics", "/", "/api/v1/status"):
-            _leaks_nothing(lab.world.call(_fetch, f"http://127.0.0.1:22550{path}"), lab.world.address)
-        _leaks_nothing((tmp_path / "agent.log").read_text(), lab.world.address)
+            _leaks_nothing(lab.world.call(_fetch, f"http://127.0.0.1:22550{path}"), CLIENT_V4)
+        _leaks_nothing((tmp_path / "agent.log").read_text(), CLIENT_V4)
         assert agent.poll() is None
 
 
@@ -193,7 +193,7 @@ def test_seventy_percent_loss_is_never_ok(lab: Lab, tmp_path: Path) -> None:
             "Telegram's calls to be ok",
             12 * INTERVAL,
         )
-        lab.world.rules.add("loss", **relays, loss=Loss(rate=1 - 0.3**0.5, seed=7))
+        lab.world.rules.add("loss", **relays, loss=Loss(1 - 0.3**0.5, seed=7))
         becomes(
             prometheus,
             lambda now: now[("telegram", "call")] in ("degraded", "unreachable"),

@@ -66,3 +66,43 @@ def relay(good: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     command += ["--pidfile", str(home / "pid"), "--db", str(home / "db"), "--log-file=stdout"]
     with running(command, tls_port):
         yield Relay(port, tls_port, "relay.test")
+
+
+@pytest.fixture(scope="session")
+def unbound(good: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A running unbound: UDP, TCP and TLS on one port each; the first and second share theirs.
+
+    The value is the port for UDP and TCP; TLS is on the next one. It forwards nothing: every name
+    that it does not know is refused without a packet.
+    """
+    port = closed_port(socket.SOCK_STREAM)
+    config = tmp_path_factory.mktemp("unbound") / "unbound.conf"
+    config.write_text(
+        f"""
+server:
+    interface: 127.0.0.1@{port}
+    interface: 127.0.0.1@{port + 1}
+    tls-port: {port + 1}
+    tls-service-pem: "{good.chain}"
+    tls-service-key: "{good.key}"
+    use-syslog: no
+    do-daemonize: no
+    chroot: ""
+    username: ""
+    pidfile: ""
+    directory: "{config.parent}"
+    module-config: "iterator"
+    do-not-query-localhost: yes
+    local-zone: "." refuse
+    local-zone: "test." static
+    local-data: "known.test. 300 A 198.51.100.7"
+    local-data: "known.test. 300 A 198.51.100.8"
+    local-data: "known.test. 300 AAAA 2001:db8::7"
+    local-data: "text.test. 60 TXT hello"
+    local-data: "private.test. 60 A 10.0.0.1"
+remote-control:
+    control-enable: no
+"""
+    )
+    with running([need("unbound"), "-d", "-c", str(config)], port + 1):
+        yield port

@@ -24,7 +24,7 @@ from probes.wire import stun
 
 PROBES = Path(probes.__path__[0])
 TARGET = Target("control", "", "test", "")
-SHORT = 0.4
+SHORT = 0.2
 """Timeout in seconds where silence is the outcome."""
 
 NASTY = "\x1b[31mred\x1b]0;title\x07\u202egnol\u200b<script>alert(1)</script>" + "A" * 65536
@@ -146,6 +146,13 @@ def closed_port(kind: socket.SocketKind, host: str = "127.0.0.1") -> int:
         sock.bind((host, 0))
         port: int = sock.getsockname()[1]
     return port
+
+
+def clients_of(port: int) -> list[int]:
+    """Local ports of the UDP sockets that are connected to ``port`` on 127.0.0.1."""
+    rows = Path("/proc/thread-self/net/udp").read_text().splitlines()[1:]
+    ends = [row.split()[1:3] for row in rows]
+    return [int(near[9:], 16) for near, far in ends if far == f"0100007F:{port:04X}"]
 
 
 # --- TCP and TLS ---

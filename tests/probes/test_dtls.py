@@ -1,0 +1,192 @@
+"""dtls: five first flights from five ports, and what may come back."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from probes.dtls import DtlsProbe
+from probes.model import Failure, Observation, Step
+from probes.net.environment import Environment
+from probes.wire.dtls import Dress
+from tests.probes.certificates import NAME, Certificate
+from tests.probes.conftest import Relay
+from tests.probes.programs import in_namespace, need
+from tests.probes.servers import (
+    SHORT,
+    Answer,
+    Reply,
+    clients_of,
+    closed_port,
+    echo,
+    observe,
+    silent,
+    udp_server,
+)
+
+
+def record(content: bytes, kind: int = 22) -> bytes:
+    return bytes([kind]) + b"\xfe\xff" + bytes(8) + len(content).to_bytes(2, "big") + content
+
+
+def handshake(kind: int, body: bytes) -> bytes:
+    length = len(body).to_bytes(3, "big")
+    return record(bytes([kind]) + length + bytes(5) + length + body)
+
+
+HELLO_VERIFY = handshake(3, b"\xfe\xff\x04cook")
+SERVER_HELLO = handshake(2, b"\xfe\xfd" + bytes(32) + b"\0\xc0\x2b\0")
+ALERT = record(b"\x02\x28", kind=21)
+
+
+def verify(_number: int, _data: bytes) -> Reply:
+    return [HELLO_VERIFY]
+
+
+async def ask(env: Environment, answer: Answer) -> Observation:
+    async with udp_server(answer) as server:
+        return await observe(DtlsProbe(), server.port, env, timeout=SHORT)
+
+
+@pytest.mark.parametrize("dress", Dress)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_five_hellos_from_five_ports(env: Environment, dress: Dress, host: str) -> None:
+    async with udp_server(verify, host) as server:
+        seen = await observe(DtlsProbe(dress=dress), server.port, env, address=host, timeout=SHORT)
+    assert seen.ok
+    assert [step.step for step in seen.steps] == [Step.EXCHANGE]
+    assert len(server.received) == len(set(server.peers)) == 5
+    assert len({data[27:59] for data in server.received}) == 5  # the hellos' random bytes
+    assert seen.facts["requests"] == seen.facts["answered"] == seen.facts["sent"] == 5
+    assert seen.facts["rtt_seconds"] > 0
+    assert seen.facts["dtls_answer"] == "hello_verify_request"
+    assert seen.facts["dtls_version"] == "DTLSv1"
+
+
+async def test_a_server_hello_counts_as_well(env: Environment) -> None:
+    seen = await ask(env, lambda n, data: [SERVER_HELLO, record(b"more")])
+    assert seen.ok
+    assert seen.facts["dtls_answer"] == "server_hello"
+    assert seen.facts["dtls_version"] == "DTLSv1.2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (silent, Failure.TIMEOUT),
+        (lambda n, data: [HELLO_VERIFY] if n in (1, 3) else [], Failure.LOSSY),
+        (lambda n, data: [ALERT], Failure.TLS_ALERT),
+        (echo, Failure.BAD_REPLY),
+        (lambda n, data: [b"\x01\x01 garbage"], Failure.BAD_REPLY),
+        (lambda n, data: [HELLO_VERIFY[:-2]], Failure.TRUNCATED),
+        (lambda n, data: [HELLO_VERIFY[:5]], Failure.TRUNCATED),
+        (lambda n, data: [b""], Failure.TRUNCATED),
+        (lambda n, data: [HELLO_VERIFY[:11] + b"\xff\xff" + bytes(99)], Failure.OVERSIZED),
+        (lambda n, data: [HELLO_VERIFY + bytes(60_000)], Failure.OVERSIZED),
+    ],
+)
+async def test_each_misbehaviour_has_its_word(
+    env: Environment, answer: Answer, failure: Failure
+) -> None:
+    seen = await ask(env, answer)
+    assert seen.failed.step is Step.EXCHANGE
+    assert seen.failed.failure is failure
+    assert seen.works is (failure is Failure.TLS_ALERT)
+
+
+async def test_an_alert_is_named(env: Environment) -> None:
+    seen = await ask(env, lambda n, data: [ALERT])
+    assert seen.facts["dtls_alert"] == "handshake_failure"
+    assert seen.facts["answered"] == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_closed_port_is_refused_before_the_deadline(env: Environment, host: str) -> None:
+    port = closed_port(socket.SOCK_DGRAM, host)
+    seen = await observe(DtlsProbe(), port, env, address=host, timeout=1.0)
+    assert seen.failed.failure is Failure.REFUSED
+    assert seen.facts["icmp_errors"] == 5
+    assert seen.seconds < 0.95
+
+
+@pytest.mark.parametrize(
+    ("rule", "failure"),
+    [
+        ("hook input ; reject with icmp type admin-prohibited", Failure.PROHIBITED),
+        ("hook input ; reject with icmp type net-unreachable", Failure.UNREACHABLE),
+        ("hook output ; drop", Failure.BLOCKED_LOCALLY),
+    ],
+)
+def test_a_filter_is_known_by_its_answer(env: Environment, rule: str, failure: Failure) -> None:
+    async def scenario() -> None:
+        seen = await observe(DtlsProbe(), 9, env, timeout=SHORT)
+        assert seen.failed.failure is failure
+
+    hook, verdict = rule.split(" ; ")
+    in_namespace(
+        scenario,
+        "nft add table inet test",
+        f"nft 'add chain inet test c {{ type filter {hook} priority 0 ; }}'",
+        f"nft 'add rule inet test c ip protocol udp udp dport 9 {verdict}'",
+    )
+
+
+async def test_answers_to_hellos_not_yet_sent_do_not_count(env: Environment) -> None:
+    """A server that answers all five ports at the first hello answered one."""
+
+    def spray(number: int, _data: bytes) -> Reply:
+        if number == 0:
+            for port in clients_of(server.port):
+                server._send(HELLO_VERIFY, ("127.0.0.1", port))
+        return []
+
+    async with udp_server(spray) as server:
+        seen = await observe(DtlsProbe(), server.port, env, timeout=SHORT)
+    assert seen.failed.failure is Failure.LOSSY
+    assert seen.facts["answered"] == 1
+    assert seen.facts["unexpected"] == 4
+
+
+@pytest.mark.parametrize("dress", Dress)
+async def test_coturn_answers(env: Environment, relay: Relay, dress: Dress) -> None:
+    seen = await observe(DtlsProbe(dress=dress), relay.port, env, timeout=1.0)
+    assert seen.ok, seen.failed
+    assert seen.facts["answered"] == 5
+    assert seen.facts["dtls_answer"] == "hello_verify_request"
+
+
+@pytest.mark.parametrize("dress", Dress)
+async def test_openssl_answers(env: Environment, good: Certificate, dress: Dress) -> None:
+    """Without cookies: it goes straight to ServerHello. It serves one client at a time, which
+    never goes on, so that one of five is answered: lossy, and not silent."""
+    port = closed_port(socket.SOCK_DGRAM)
+    command = [need("openssl"), "s_server", "-dtls1_2", "-port", str(port), "-quiet"]
+    command += ["-cert", str(good.chain), "-key", str(good.key)]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        await listening(port)
+        seen = await observe(DtlsProbe(dress=dress), port, env, host=NAME, timeout=1.0)
+    finally:
+        process.kill()
+        await process.communicate()
+    assert seen.facts["answered"] >= 1
+    assert seen.facts["dtls_answer"] in ("server_hello", "hello_verify_request")
+
+
+async def listening(port: int) -> None:
+    async with asyncio.timeout(10):
+        while not _is_bound(port):
+            await asyncio.sleep(0.02)
+
+
+def _is_bound(port: int, parse: Callable[[str], int] = lambda text: int(text, 16)) -> bool:
+    for table in ("udp", "udp6"):
+        with open(f"/proc/net/{table}") as rows:  # noqa: ASYNC230 # /proc does not block
+            if any(parse(row.split()[1].split(":")[1]) == port for row in rows.readlines()[1:]):
+                return True
+    return False
