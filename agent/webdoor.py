@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import pickle
@@ -16,13 +17,30 @@ from exporters.framing import RELOAD, read_frame, write_frame
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 2.0
+"""Seconds that an occupied address is tried again for."""
 HEARTBEAT = 5.0
 RESTART_PAUSE = 1.0
 _BACKLOG = 4 * 1024 * 1024
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket, bound before anything is measured. Raises OSError."""
+async def listen(host: str, port: int) -> socket.socket:
+    """The listening socket, bound before anything is measured. Raises OSError.
+
+    A web process whose agent was killed is just letting go of the address: worth waiting for.
+    """
+    tries = int(PATIENCE / 0.1)
+    for _ in range(tries):
+        try:
+            return _listen(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        await asyncio.sleep(0.1)
+    return _listen(host, port)
+
+
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -135,7 +135,7 @@ class Agent:
         """Until SIGTERM or SIGINT. Raises OSError when the listen address cannot be had."""
         settings = self._core.config.settings
         host, port = split_listen(settings.web.listen)
-        listener = listen(host, port)
+        listener = await listen(host, port)
         self._web = WebDoor(
             listener,
             {

@@ -326,7 +326,7 @@ class _Loader:
     def _validate(self, model: type[_Model], document: Document) -> _Model | None:
         self._problems += document.problems
         try:
-            valid = model.model_validate_json(json.dumps(document.data), context=self._context)
+            return model.model_validate_json(json.dumps(document.data), context=self._context)
         except ValidationError as exc:
             for error in exc.errors():
                 path = error["loc"]
@@ -336,7 +336,6 @@ class _Loader:
                     message = _message(model, error)
                     self._problems.append(document.problem(path, message))
             return None
-        return None if document.problems else valid
 
     def _check_names(self, document: Document) -> None:
         """Also when the targets have other faults: two mistakes are two messages."""

@@ -227,11 +227,10 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await agent.follow(mirror)
-    finally:
-        server.should_exit = True
-        await serving
+    await agent.follow(mirror)
+    # The agent is gone, perhaps killed and about to start anew: the address must be free soon.
+    server.should_exit = server.force_exit = True
+    await serving
 
 
 def main() -> None:

@@ -70,8 +70,8 @@ class DnsProbe:
                 self._note_packets(trail, query)
 
     def _note_packets(self, trail: Trail, query: nameserver.UdpQuery) -> None:
-        trail.facts["requests"] = trail.facts["sent"] = len(query.flows)
-        trail.facts["received"] = len(query.answers) + len(query.strays)
+        trail.facts["requests"] = trail.facts["sent"] = sum(flow.sent for flow in query.flows)
+        trail.facts["received"] = sum(flow.received for flow in query.flows)
         if query.strays:
             trail.facts["unexpected"] = len(query.strays)
         if len(query.answers) > 1:

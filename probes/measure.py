@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from probes.model import Fact, Failure, Family, Observation, Step, StepResult, Target
 from probes.net import resolver
-from probes.net.address import family_of, is_askable, parse
+from probes.net.address import OwnAddresses, family_of, is_askable, is_bogon, parse
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 from probes.trail import Peer, Probe, StepFailed, Trail
@@ -48,13 +48,18 @@ class Memo:
     """Answers shared within one round: many names of one service lead to the same addresses, and
     the same question there is asked once."""
 
-    names: dict[tuple[str, Family], asyncio.Task[resolver.Resolution]] = field(default_factory=dict)
+    names: dict[tuple[object, ...], asyncio.Task[resolver.Resolution]] = field(default_factory=dict)
     runs: dict[tuple[object, ...], asyncio.Task[Outcome]] = field(default_factory=dict)
 
     def cancel(self) -> None:
         """Stop all sending now."""
         for task in (*self.names.values(), *self.runs.values()):
             task.cancel()
+
+    async def close(self) -> None:
+        """Stop all sending, and wait until every socket is closed."""
+        self.cancel()
+        await asyncio.gather(*self.names.values(), *self.runs.values(), return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,20 @@ async def measure(
     partial: bool = False,
     memo: Memo | None = None,
 ) -> Measured:
-    """Ask ``check`` at every address of ``families``. Cancelled, it reports nothing."""
-    memo = memo or Memo()
+    """Ask ``check`` at every address of ``families``. Cancelled, it reports nothing; a run that
+    others may wait for too goes on until its ``memo`` is cancelled."""
+    if memo is not None:
+        return await _measure(check, env, families, partial, memo)
+    memo = Memo()
+    try:
+        return await _measure(check, env, families, partial, memo)
+    finally:
+        await memo.close()
+
+
+async def _measure(
+    check: Check, env: Environment, families: frozenset[Family], partial: bool, memo: Memo
+) -> Measured:
     observations: list[Observation] = []
     at = time.time()
     resolution, addresses = await _addresses(check, env, memo)
@@ -110,7 +127,9 @@ async def _addresses(
     elif not check.host:
         found, resolution = [], None
     else:
-        key = (check.host.lower(), check.family)
+        # A pinned bogon is believed, but only for the target whose file names it.
+        vouched = frozenset(a for a in check.pinned if is_bogon(a) or env.own.holds(a))
+        key = (check.host.lower(), check.family, vouched)
         if key not in memo.names:
             work = resolver.lookup(env, check.host, check.family, check.pinned)
             memo.names[key] = asyncio.create_task(work)
@@ -129,30 +148,37 @@ def _untrusted(
     was answered but is not connected to."""
     spent = resolution.step.seconds
     if not resolution.distrusted:
-        return [_record(check, env, at, (resolution.step,), dict(resolution.facts), False)]
+        return [_record(check, env.own, at, (resolution.step,), dict(resolution.facts), False)]
     refused = StepResult(
         Step.RESOLVE, spent, Failure.BAD_ANSWER, "not an address for a public name"
     )
     made = []
     for address in resolution.distrusted:
         facts: dict[str, Fact] = {**resolution.facts, "family": str(family_of(address))}
-        if address not in env.own.local and address not in env.own.mapped:
+        if not env.own.holds(address):
             facts["address"] = address
-        made.append(_record(check, env, at, (refused,), facts, False))
+        made.append(_record(check, env.own, at, (refused,), facts, False))
     return made
 
 
 async def _shared_run(
     check: Check, env: Environment, address: str, partial: bool, memo: Memo
 ) -> Outcome:
-    key = (address, check.port, check.host, check.probe, partial, check.timeout)
-    if check.probe.kind == "tcp":
-        key = (address, check.port, "", check.probe, partial, check.timeout)
+    key = (address, check.port, check.timeout, *_question(check, partial))
     if key not in memo.runs:
         memo.runs[key] = asyncio.create_task(_run(check, env, address, partial))
         return await asyncio.shield(memo.runs[key])
     shared = await asyncio.shield(memo.runs[key])
     return replace(shared, facts={**shared.facts, "shared": True})
+
+
+def _question(check: Check, partial: bool) -> tuple[object, ...]:
+    """What the peer gets to see of a run, beside its own address. Only a handshake tells it the
+    name that the address stands for; up to ``connect`` nothing tells it anything."""
+    if partial or check.probe.kind == "tcp":
+        return ("tcp",)
+    name = check.host.lower() if check.probe.handshake else ""
+    return (check.probe, name, check.rfc_timers)
 
 
 async def _run(check: Check, env: Environment, address: str, partial: bool) -> Outcome:
@@ -179,12 +205,15 @@ def _observation(
     partial: bool,
 ) -> Observation:
     facts = {"address": address, "family": str(family_of(address)), **outcome.facts}
-    return _record(check, env, outcome.at, (*first, *outcome.steps), facts, partial)
+    own = env.own
+    if outcome.mapped:  # the agent hears of it after the round, and these texts were sent with it
+        own = OwnAddresses(own.local, own.mapped | {outcome.mapped})
+    return _record(check, own, outcome.at, (*first, *outcome.steps), facts, partial)
 
 
 def _record(
     check: Check,
-    env: Environment,
+    own: OwnAddresses,
     at: float,
     steps: tuple[StepResult, ...],
     facts: dict[str, Fact],
@@ -193,8 +222,9 @@ def _record(
     clean: dict[str, Fact] = {}
     for key, value in facts.items():
         if isinstance(value, str) and key != "address":
-            value = env.own.scrub(value)
+            value = own.scrub(value)
         elif isinstance(value, tuple):
-            value = tuple(env.own.scrub(text) for text in value)
+            value = tuple(own.scrub(text) for text in value)
         clean[key] = value
-    return Observation(uuid.uuid4().hex[:16], check.target, at, steps, clean, partial)
+    told = tuple(replace(step, detail=own.scrub(step.detail)) for step in steps)
+    return Observation(uuid.uuid4().hex[:16], check.target, at, told, clean, partial)

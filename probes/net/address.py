@@ -34,6 +34,10 @@ _BOGONS = tuple(
     )
 )
 
+_VEIL = "[vantage]"
+_IPV4 = re.compile(r"(?<![0-9])(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
+_IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}")
+
 
 def parse(text: str) -> IPAddress | None:
     """The address written in ``text``, an IPv4-mapped IPv6 address as its IPv4 self, else None."""
@@ -126,12 +130,25 @@ class OwnAddresses:
     def refresh(self) -> None:
         self.local = local_addresses()
 
+    def holds(self, address: str) -> bool:
+        """Is this address, however it is written, one of ours?"""
+        canonical = str(parse(address))
+        return canonical in self.local or canonical in self.mapped
+
     def scrub(self, text: str) -> str:
+        """``text`` without any of these addresses, in whatever form and company they are in it.
+
+        Too much rather than too little: where "2001:db8::1" is ours, so is "2001:db8::1:443".
+        """
+        text = _IPV4.sub(self._veil, text)
+        if ":" not in text:
+            return text
+        text = _IPV6.sub(self._veil, text)
         for address in (*self.local, *self.mapped):
-            if address in text:
-                text = re.sub(
-                    rf"(?<![0-9a-fA-F.:]){re.escape(address)}(?![0-9a-fA-F:]|\.[0-9])",
-                    "[vantage]",
-                    text,
-                )
+            if ":" in address:
+                within = rf"(?<![0-9a-f]){re.escape(address)}(?![0-9a-f])"
+                text = re.sub(within, _VEIL, text, flags=re.IGNORECASE)
         return text
+
+    def _veil(self, found: re.Match[str]) -> str:
+        return _VEIL if self.holds(found[0]) else found[0]

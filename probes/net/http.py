@@ -81,9 +81,7 @@ class _Body(httpx.AsyncByteStream):
         await self._response.aclose()
 
 
-async def _answer(
-    request: httpx.Request, stream: _NetworkStream, *, http2: bool
-) -> httpx.Response:
+async def _answer(request: httpx.Request, stream: _NetworkStream, *, http2: bool) -> httpx.Response:
     """One request over ``stream``, without httpx's client: that keeps cookies from one run to the
     next, asks for compressed bodies, and fails on a Location which nobody is going to follow."""
     url = httpcore.URL(

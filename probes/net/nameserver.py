@@ -43,6 +43,8 @@ class UdpQuery:
     kind: str
     deadline: float = DEADLINE
     answers: list[tuple[wire.Answer, float]] = field(default_factory=list)
+    answered_by: tuple[str, int] = ("", 0)
+    """The server of the first answer."""
     strays: list[WireError] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     _sent: list[tuple[int, int]] = field(default_factory=list)
@@ -90,13 +92,25 @@ class UdpQuery:
         return len(self.flows) >= len(self.servers) and all(flow.errors for flow in self.flows)
 
     def _send(self, number: int) -> None:
-        address, port = self.servers[number % len(self.servers)]
+        """To the next server. One to which this host has no way is passed over, as a client does;
+        raises OSError when none is left."""
+        while True:
+            turn = number % len(self.servers)
+            try:
+                self._send_to(*self.servers[turn])
+                return
+            except OSError:
+                if len(self.servers) == 1:
+                    raise
+                self.servers = [*self.servers[:turn], *self.servers[turn + 1 :]]
+
+    def _send_to(self, address: str, port: int) -> None:
         flow = self._stack.enter_context(open_flow(address, port, self.env.source, self._news))
         query_id = secrets.randbelow(65536)
+        sent_at = flow.send(wire.encode_query(self.name, self.kind, query_id))
         self.flows.append(flow)
         self._seen.append(0)
-        self._sent.append((query_id, time.time_ns()))
-        flow.send(wire.encode_query(self.name, self.kind, query_id))
+        self._sent.append((query_id, sent_at))
 
     def _read(self) -> None:
         for number, flow in enumerate(self.flows):
@@ -109,6 +123,8 @@ class UdpQuery:
                 except WireError as error:
                     self.strays.append(error)
                     continue
+                if not self.answers:
+                    self.answered_by = flow.sock.getpeername()[:2]
                 self.answers.append((answer, max((datagram.at - sent_at) / 1e9, 0.0)))
             self._seen[number] = len(flow.datagrams)
 

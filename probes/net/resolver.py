@@ -12,7 +12,7 @@ from pathlib import Path
 from probes.model import Fact, Failure, Family, Step, StepResult
 from probes.net.address import family_of, is_bogon, parse
 from probes.net.environment import Environment, TrustedResolver
-from probes.net.errors import Refusal
+from probes.net.errors import NotMeasured, Refusal
 from probes.net.nameserver import DEADLINE, UdpQuery, ask_secured, ask_tcp
 from probes.trail import NETWORK_ERRORS, Peer, StepFailed, Trail, classify
 from probes.wire import dns as wire
@@ -69,11 +69,11 @@ async def _sift(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = {str(parse(address)) for address in pinned}
     suspects = [
-        a for a in found if (is_bogon(a) or a in env.own.local) and str(parse(a)) not in named
+        a for a in found if (is_bogon(a) or env.own.holds(a)) and str(parse(a)) not in named
     ]
     if suspects:
-        backed = await trusted_addresses(env, name)
-        suspects = [a for a in suspects if a not in backed]
+        backed = {parse(a) for a in await trusted_addresses(env, name)}
+        suspects = [a for a in suspects if parse(a) not in backed]
     believed = tuple(a for a in found if a not in suspects)[:MAX_ADDRESSES]
     return believed, tuple(suspects)[:MAX_ADDRESSES]
 
@@ -92,14 +92,14 @@ async def _ask_both(
     finally:
         for task in tasks:
             task.cancel()
-    answers = [t.result() for t in tasks if t.done() and not t.cancelled() and not t.exception()]
+        await asyncio.gather(*tasks, return_exceptions=True)  # their sockets are closed then
+    answers = [t.result() for t in tasks if not t.cancelled() and not t.exception()]
     found = tuple(dict.fromkeys(a for answer in answers for a in answer.addresses))
     if found:
         return found
-    if not answers:
-        error = next(t.exception() for t in tasks if t.done() and not t.cancelled())
-        assert error is not None
-        raise error
+    errors = [e for t in tasks if not t.cancelled() and (e := t.exception())]
+    if errors and all(a.rcode == "NOERROR" for a in answers):
+        raise errors[0]  # that a name has no AAAA says nothing about the A that never came
     worst = next((a.rcode for a in answers if a.rcode != "NOERROR"), "NOERROR")
     facts["rcode"] = worst
     raise Refusal(Failure.NO_ADDRESS, f"the resolver answered {worst} without an address")
@@ -109,12 +109,12 @@ async def _ask_system(env: Environment, name: str, kind: str) -> wire.Answer:
     servers = nameservers(env)
     if not servers:
         raise Refusal(Failure.UNREACHABLE, "no name server is configured on this host")
-    with UdpQuery(env, servers, name, kind) as query:
+    with UdpQuery(env, servers, name, kind, DEADLINE) as query:
         answer = await query.first()
     if not answer.truncated:
         return answer
     trail = Trail(env, timeout=DEADLINE)
-    address, port = servers[0]
+    address, port = query.answered_by
     try:
         return await ask_tcp(trail, Peer(address, port, ""), name, kind, _any)
     except StepFailed as error:
@@ -205,6 +205,7 @@ async def trusted_addresses(env: Environment, name: str) -> frozenset[str]:
             trail = Trail(env, timeout=3.0)
             peer = Peer(trusted.address, trusted.ports[transport], trusted.tls_name)
             found: set[str] = set()
+            answered = False
             try:
                 for kind in ("A", "AAAA"):
                     if transport in ("tls", "https"):
@@ -215,7 +216,9 @@ async def trusted_addresses(env: Environment, name: str) -> frozenset[str]:
                         with UdpQuery(env, [(peer.address, peer.port)], name, kind, 2.0) as query:
                             answer = await query.first()
                     found.update(answer.addresses)
-            except (StepFailed, *NETWORK_ERRORS):
-                continue
+                    answered = True
+            except (StepFailed, NotMeasured, *NETWORK_ERRORS):
+                if not answered:
+                    continue
             return frozenset(found)
     return frozenset()

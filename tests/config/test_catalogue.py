@@ -120,8 +120,8 @@ def test_telegram(shipped: Config) -> None:
     assert {t.port for t in calls} == {1400}
     assert {t.probe.realm for t in calls if t.target.probe == "turn"} == {"telegram.org"}
     captured = {t.host for t in calls if t.proof is Proof.CAPTURED}
-    assert captured == {"91.108.9.35", "91.108.13.23", "91.108.17.2"}
-    assert {t.proof for t in calls} == {Proof.CAPTURED, Proof.UNPROVEN}
+    assert {"91.108.9.35", "91.108.13.23", "91.108.17.2"} <= captured  # answered in nDPI's capture
+    assert Proof.DOCUMENTED not in {t.proof for t in calls}
 
 
 def test_relays_and_data_centres_belong_to_the_owner(shipped: Config) -> None:

@@ -37,6 +37,7 @@ def dns(resolver: str) -> str:
         ("{name: a, channel: chat, probe: tcp, port: 443}", "host", "is required"),
         ("{name: a, channel: chat, probe: tcp, host: a.example}", "port", "is required"),
         ("{name: a, channel: web, probe: https}", "url", "is required"),
+        ("{name: a, channel: web, probe: https, url: }", "url", "has no value"),
         ("{name: a, channel: web, probe: dns}", "query", "is required"),
         ("{name: a, channel: chat, probe: tpc, host: a.example, port: 443}", "probe", "mean tcp?"),
         ("{name: a, channel: chat, probe: 5}", "probe", "must be one of"),

@@ -36,18 +36,17 @@ Statuses = dict[tuple[str, str], str]
 @contextmanager
 def running_agent(lab: Lab, directory: Path, *arguments: str, **sections: Any) -> Iterator[Any]:
     file = lab.configuration(directory, INTERVAL, **sections)
-    log = (directory / "agent.log").open("a")
     command = ["run", "--yes", "--config", str(file), *arguments]
-    process = lab.agent(command, stdout=log, stderr=log)
+    with (directory / "agent.log").open("a") as log:
+        process = lab.agent(command, stdout=log, stderr=log)
     try:
         yield process
     finally:
         if process.poll() is None:
             process.terminate()
             assert process.wait(30) == 0, "SIGTERM drains and exits 0"
-        log.close()
-        text = (directory / "agent.log").read_text()
-        assert "Traceback" not in text, text
+    text = (directory / "agent.log").read_text()
+    assert "Traceback" not in text, text
 
 
 def statuses(prometheus: Prometheus) -> Statuses:
@@ -173,9 +172,9 @@ def test_killed_at_any_moment_it_goes_on_with_what_was_confirmed(lab: Lab, tmp_p
             agent.kill()
             agent.wait()
         with running_agent(lab, tmp_path):
-            document = json.loads(
-                wait_until(lambda: _status(lab), "the restarted agent to answer", 10)
-            )
+            log = tmp_path / "agent.log"
+            wait_until(lambda: log.read_text().count("listens on") == 2, "the agent to be back", 20)
+            document = json.loads(wait_until(lambda: _status(lab), "it to answer", 10))
             shown = by_channel(document)[("telegram", "call")]
             assert shown["status"] == "unreachable", "the confirmed state survives"
             assert shown["since"] is not None
@@ -206,13 +205,15 @@ def test_seventy_percent_loss_is_never_ok(lab: Lab, tmp_path: Path) -> None:
         ever_ok = prometheus.query(
             f'max_over_time(callpath_channel_status{{messenger="telegram",channel="call",status="ok"}}{window})'
         )
-        assert [s.value for s in ever_ok] == [0.0]
-        runs = 'callpath_check_runs_total{messenger="telegram",channel="call",probe="stun"}'
+        assert [s.points[-1][1] for s in ever_ok] == [0.0]
+        # Over UDP only: over TCP the kernel repeats what is lost.
+        relays_only = 'messenger="telegram",channel="call",probe="stun",target!~".*tcp"'
+        runs = f"callpath_check_runs_total{{{relays_only}}}"
         failures = runs.replace("runs_total", "failures_total")
         ratio = prometheus.query(
             f"sum(increase({failures}{window})) / sum(increase({runs}{window}))"
         )
-        assert ratio[0].value > 0.75, "fewer than a quarter of the runs work"
+        assert ratio[0].points[-1][1] > 0.75, "fewer than a quarter of the runs work"
     document = checked(lab, tmp_path)[1]
     lossy = {o["failure"] for o in document["observations"] if o["probe"] == "stun"}
     assert "lossy" in lossy

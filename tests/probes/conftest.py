@@ -40,16 +40,15 @@ def env(authority: Authority) -> Environment:
 
 
 @pytest.fixture(autouse=True)
-def no_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def no_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test asks this host's resolvers or believes its hosts file."""
     monkeypatch.setattr(resolver, "_RESOLV_CONF", tmp_path / "resolv.conf")
     monkeypatch.setattr(resolver, "_HOSTS", tmp_path / "hosts")
-    yield
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """A running coturn: ``port`` for UDP, TCP and TLS alike, as it tells them apart itself."""
+    """A running coturn: ``port`` for UDP, DTLS and TCP, ``tls_port`` for TLS."""
 
     port: int
     tls_port: int
@@ -70,10 +69,9 @@ def relay(good: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def unbound(good: Certificate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A running unbound: UDP, TCP and TLS on one port each; the first and second share theirs.
+    """A running unbound: the value is its port for UDP and TCP, TLS is on the next one.
 
-    The value is the port for UDP and TCP; TLS is on the next one. It forwards nothing: every name
-    that it does not know is refused without a packet.
+    It forwards nothing: every name that it does not know is refused without a packet.
     """
     port = closed_port(socket.SOCK_STREAM)
     config = tmp_path_factory.mktemp("unbound") / "unbound.conf"

@@ -13,14 +13,13 @@ from probes.dns import DnsProbe
 from probes.model import Failure, Observation, Step
 from probes.net.environment import Environment, TrustedResolver
 from tests.probes.certificates import NAME, Authority, Certificate
-from tests.probes.programs import firewall, in_namespace
+from tests.probes.programs import in_namespace
 from tests.probes.servers import (
     NASTY,
     Answer,
     Behaviour,
     Later,
     answering,
-    assert_clean,
     closed_port,
     dns_reply,
     echo,
@@ -37,7 +36,7 @@ ASK = DnsProbe(query="known.test", resolver="127.0.0.1")
 
 
 async def ask(
-    env: Environment, answer: Answer, probe: DnsProbe = ASK, timeout: float = 0.2
+    env: Environment, answer: Answer, probe: DnsProbe = ASK, timeout: float = 0.1
 ) -> Observation:
     async with udp_server(answer) as server:
         return await observe(probe, server.port, env, timeout=timeout)
@@ -57,7 +56,7 @@ def trust(env: Environment, transport: str, port: int) -> DnsProbe:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_an_answer_works(env: Environment, host: str) -> None:
     async with udp_server(answering(PUBLIC, "2001:db8::7"), host) as server:
-        seen = await observe(ASK, server.port, env, address=host, timeout=0.2)
+        seen = await observe(ASK, server.port, env, address=host, timeout=0.1)
     assert seen.ok
     assert [step.step for step in seen.steps] == [Step.EXCHANGE]
     assert seen.facts["rcode"] == "NOERROR"
@@ -177,7 +176,7 @@ async def test_a_repeated_answer_does_not_differ(env: Environment) -> None:
             Later(0.05, dns_reply(data, OTHER, PUBLIC)),
         ]
 
-    seen = await ask(env, twice)
+    seen = await ask(env, twice, timeout=0.2)
     assert seen.facts["late_answers"] == 1
     assert seen.facts["late_differs"] is False
 
@@ -190,7 +189,8 @@ async def test_texts_of_records_are_cleaned(env: Environment) -> None:
     assert seen.ok
     assert len(seen.facts["answers"]) <= 8
     for answer in seen.facts["answers"]:
-        assert_clean(answer)
+        assert answer.isprintable()
+        assert len(answer) <= 120
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -214,7 +214,7 @@ def test_a_filter_is_known_by_its_answer(
     env: Environment, rule: str, failure: Failure, sent: int
 ) -> None:
     async def scenario() -> None:
-        seen = await observe(ASK, 53, env, timeout=0.2)
+        seen = await observe(ASK, 53, env, timeout=0.1)
         assert seen.failed.failure is failure
         assert seen.facts["sent"] == sent
 
@@ -385,7 +385,7 @@ async def test_unbound_answers(env: Environment, unbound: int, transport: str) -
 
     async def ask_for(name: str, kind: str) -> Observation:
         probe = DnsProbe(query=name, type=kind, resolver=f"ours/{transport}")
-        return await observe(probe, port, env, timeout=0.2 if transport == "udp" else 5.0)
+        return await observe(probe, port, env, timeout=0.1 if transport == "udp" else 5.0)
 
     seen = await ask_for("known.test", "A")
     assert seen.ok, seen.failed

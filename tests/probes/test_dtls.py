@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.probes.servers import (
     observe,
     silent,
     udp_server,
+    until,
 )
 
 
@@ -169,7 +170,7 @@ async def test_openssl_answers(env: Environment, good: Certificate, dress: Dress
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL
     )
     try:
-        await listening(port)
+        await until(lambda: is_bound(port))
         seen = await observe(DtlsProbe(dress=dress), port, env, host=NAME, timeout=1.0)
     finally:
         process.kill()
@@ -178,15 +179,6 @@ async def test_openssl_answers(env: Environment, good: Certificate, dress: Dress
     assert seen.facts["dtls_answer"] in ("server_hello", "hello_verify_request")
 
 
-async def listening(port: int) -> None:
-    async with asyncio.timeout(10):
-        while not _is_bound(port):
-            await asyncio.sleep(0.02)
-
-
-def _is_bound(port: int, parse: Callable[[str], int] = lambda text: int(text, 16)) -> bool:
-    for table in ("udp", "udp6"):
-        with open(f"/proc/net/{table}") as rows:  # noqa: ASYNC230 # /proc does not block
-            if any(parse(row.split()[1].split(":")[1]) == port for row in rows.readlines()[1:]):
-                return True
-    return False
+def is_bound(port: int) -> bool:
+    rows = [r for t in ("udp", "udp6") for r in Path(f"/proc/net/{t}").read_text().splitlines()]
+    return any(f":{port:04X}" in row.split()[1] for row in rows)

@@ -28,9 +28,9 @@ from tests.probes.servers import (
     Later,
     Reply,
     assert_clean,
+    clients_of,
     close_after_first_bytes,
     close_at_once,
-    clients_of,
     closed_port,
     echo,
     observe,
@@ -43,6 +43,7 @@ from tests.probes.servers import (
     tcp_server,
     udp_server,
     udp_socket,
+    until,
 )
 
 
@@ -148,11 +149,11 @@ async def test_strays_are_counted_beside_the_answers(env: Environment) -> None:
 
 async def test_late_answers_and_reordering_are_matched_by_id(env: Environment) -> None:
     """The first answer is overtaken by the second: each RTT is that of its own request."""
-    delays = itertools.chain([0.1], itertools.repeat(0.0))
+    delays = itertools.chain([SHORT / 4], itertools.repeat(0.0))
     seen = await ask(env, lambda n, data: [Later(next(delays), stun_reply(data))])
     assert seen.ok
     assert seen.facts["answered"] == 5
-    assert seen.facts["rtt_min_seconds"] < 0.1
+    assert seen.facts["rtt_min_seconds"] < SHORT / 4
 
 
 async def test_the_rtt_is_the_kernels(env: Environment) -> None:
@@ -233,7 +234,7 @@ def omit_address(_number: int, data: bytes) -> Reply:
     return [stun.encode(stun.BINDING_SUCCESS, data[8:20], [])]
 
 
-@pytest.mark.parametrize("dress", [Dress.BARE, Dress.ICE, Dress.RFC3489])
+@pytest.mark.parametrize("dress", [Dress.BARE, Dress.RFC3489])
 @pytest.mark.parametrize(
     ("answer", "failure"),
     [
@@ -277,8 +278,7 @@ async def test_an_icmp_error_does_not_swallow_the_next_request(env: Environment)
     received = []
 
     async def open_late() -> None:
-        while not clients_of(port):
-            await asyncio.sleep(0)
+        await until(lambda: clients_of(port))
         with udp_socket(port=port) as sock:
             while len(received) < 4:
                 received.append(await asyncio.get_running_loop().sock_recv(sock, 2048))
@@ -351,10 +351,10 @@ async def test_a_flood_of_datagrams_is_bounded(env: Environment) -> None:
 
     async def flood(port: int) -> None:
         nonlocal sent
-        while not (clients := clients_of(port)):
-            await asyncio.sleep(0)
+        await until(lambda: clients_of(port))
+        client = ("127.0.0.1", clients_of(port)[0])
         while sent < 2000:
-            server._send(b"x" * 20_000, ("127.0.0.1", clients[0]))
+            server._send(b"x" * 20_000, client)
             sent += 1
             await asyncio.sleep(0)
 
@@ -469,7 +469,11 @@ async def test_a_partial_run_stops_after_connect(env: Environment, transport: st
 
 async def test_texts_are_cleaned_and_our_address_is_no_fact(env: Environment) -> None:
     nasty = NASTY.encode()[:700]
-    extra = [(stun.ERROR_CODE, b"\0\0\x04\x01" + nasty), (stun.REALM, nasty), (stun.SOFTWARE, nasty)]
+    extra = [
+        (stun.ERROR_CODE, b"\0\0\x04\x01" + nasty),
+        (stun.REALM, nasty),
+        (stun.SOFTWARE, nasty),
+    ]
     seen = await ask(env, lambda n, data: [stun_refusal(data, 401, *extra[1:])])
     assert seen.ok
     assert_clean(seen.facts["realm"])
@@ -489,9 +493,7 @@ async def test_texts_are_cleaned_and_our_address_is_no_fact(env: Environment) ->
         *itertools.product(("udp", "tcp", "tls"), (Dress.BARE, Dress.ICE)),
     ],
 )
-async def test_coturn_answers(
-    env: Environment, relay: Relay, dress: Dress, transport: str
-) -> None:
+async def test_coturn_answers(env: Environment, relay: Relay, dress: Dress, transport: str) -> None:
     port = relay.tls_port if transport == "tls" else relay.port
     probe = StunProbe(transport=transport, dress=dress)
     seen = await observe(probe, port, env, host=NAME, timeout=SHORT if transport == "udp" else 5.0)

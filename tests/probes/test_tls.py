@@ -10,8 +10,8 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from probes.model import Failure, Step
-from probes.net.environment import Environment
 from probes.net import stream
+from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 from probes.net.tls import context
 from probes.tls import TlsProbe
@@ -305,16 +305,19 @@ async def test_a_write_after_a_fin_is_closed_and_not_reset(env: Environment) -> 
         reset(writer)
         fin.set()
 
+    async def write_late(trail: Trail, port: int) -> None:
+        async with stream.connect(trail, Peer("127.0.0.1", port, "")) as tcp:
+            await fin.wait()
+            await asyncio.sleep(0)  # the transport closes in the loop's next turn
+            async with trail.step(Step.EXCHANGE, 2.0):
+                for _ in range(20):
+                    await tcp.write(b"late")
+                    await asyncio.sleep(0)
+
     for behave, failure in ((close, Failure.CLOSED), (reset_it, Failure.RESET)):
         fin.clear()
         trail = Trail(env)
         async with tcp_server(behave) as server:
             with pytest.raises(StepFailed):
-                async with stream.connect(trail, Peer("127.0.0.1", server.port, "")) as tcp:
-                    await fin.wait()
-                    await asyncio.sleep(0)  # the transport closes in the loop's next turn
-                    async with trail.step(Step.EXCHANGE, 2.0):
-                        for _ in range(20):
-                            await tcp.write(b"late")
-                            await asyncio.sleep(0)
+                await write_late(trail, server.port)
         assert trail.steps[-1].failure is failure

@@ -1,0 +1,56 @@
+"""A probe is one file: it is found, and says what it takes and what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from probes.registry import PROBES
+from tests.probes.certificates import NAME
+
+NEEDED: dict[str, dict[str, Any]] = {"https": {"url": f"https://{NAME}/"}, "dns": {"query": NAME}}
+
+
+def test_every_kind_is_found() -> None:
+    assert set(PROBES) == {"dns", "tcp", "tls", "https", "stun", "turn", "dtls"}
+    with pytest.raises(TypeError):
+        PROBES["more"] = PROBES["tcp"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", PROBES)
+def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
+    made = PROBES[kind](**NEEDED.get(kind, {}))
+    assert made.kind == kind
+    assert made.takes == {"https": "url", "dns": "resolver"}.get(kind, "host")
+    assert 1 <= made.packets_per_run <= 5
+    assert 100 < made.bytes_per_run < 20_000
+    assert isinstance(made.handshake, bool)
+    assert type(made).__doc__
+    assert hash(made) == hash(PROBES[kind](**NEEDED.get(kind, {})))
+    assert dataclasses.is_dataclass(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "handshake"),
+    [
+        ("tls", {}, True),
+        ("dtls", {}, True),
+        ("tcp", {}, False),
+        ("https", {"url": "https://x.test/"}, True),
+        ("https", {"url": "http://x.test/"}, False),
+        ("stun", {}, False),
+        ("stun", {"transport": "tls"}, True),
+        ("turn", {"transport": "tcp"}, False),
+        ("turn", {"transport": "tls"}, True),
+        ("dns", {"resolver": "ours/https"}, True),
+        ("dns", {"resolver": "ours/tcp"}, False),
+    ],
+)
+def test_public_key_work_is_declared_and_costs_more(
+    kind: str, options: dict[str, Any], handshake: bool
+) -> None:
+    made = PROBES[kind](**{**NEEDED.get(kind, {}), **options})
+    assert made.handshake is handshake
+    assert (made.bytes_per_run >= 4000) is handshake
