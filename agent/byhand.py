@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 from agent.checks import environment, to_check
 from config.model import Config, TargetConfig
+from config.values import (
+    parse_address,
+    parse_duration,
+    parse_host,
+    parse_name,
+    parse_url,
+    url_host_port,
+)
 from probes.measure import Check, measure
 from probes.model import Family, Observation, Target
 from probes.net import resolver
 from probes.net.environment import Environment, NoCourtesy
 from probes.net.errors import NotMeasured
 from probes.registry import PROBES
+from probes.wire.dns import encode_query
 
 BY_HAND = "probe"
 """The messenger name under which targets given on the command line run."""
@@ -78,21 +87,39 @@ def _find(config: Config, target: str) -> TargetConfig | None:
 def _build(
     kind: str, target: str, known: TargetConfig | None, options: dict[str, str], env: Environment
 ) -> Check:
-    family = Family(_one_of(options.pop("family", "any"), list(Family), "family"))
-    timeout = _seconds(options.pop("timeout", ""))
-    pinned = tuple(a for a in options.pop("address", "").split(",") if a)
+    """A check of a place, or of a configured target in another way than it is configured."""
+    same = known if known is not None and known.target.probe == kind else None
+    default = str(known.family) if known else "any"
+    family = Family(_one_of(options.pop("family", default), list(Family), "family"))
+    timeout = _seconds(options.pop("timeout", "")) or (known.timeout if known else None)
+    pinned = tuple(_literal(a.strip()) for a in options.pop("address", "").split(",") if a)
     probe_class = PROBES[kind]
-    if known is not None:
-        host, port, pinned = known.host, known.port, pinned or known.addresses
-        target_url = known.url
+    if probe_class.takes == "resolver":
+        given = options.get("resolver") or (same.probe.resolver if same else target)
+        host, port, url = _place("resolver", given, env)
+        options["resolver"] = given
+    elif known is not None:
+        host, port, url = known.host, known.port, known.url
+        pinned = pinned or known.addresses
+        if not host:
+            raise UsageProblem(f"{target} asks a resolver; it can only be asked as dns")
     else:
-        host, port, target_url = _place(probe_class.takes, target, env)
-    if probe_class.takes == "url":
-        options.setdefault("url", target_url or f"https://{host}:{port}/")
-    if probe_class.takes == "resolver" and known is None:
-        options.setdefault("resolver", target)
-    probe = _make(probe_class, options)
+        host, port, url = _place(probe_class.takes, target, env)
+    if probe_class.takes == "url" and same is None:
+        options.setdefault("url", url or f"https://{_bracketed(host)}:{port}/")
+    probe = _make(probe_class, options, same.probe if same else None)
     return Check(Target(BY_HAND, "", target, kind), probe, host, port, pinned, family, timeout)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _literal(text: str) -> str:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise UsageProblem(f"--address: {text}: {error}") from error
 
 
 def _place(takes: str, target: str, env: Environment) -> tuple[str, int, str]:
@@ -104,25 +131,35 @@ def _place(takes: str, target: str, env: Environment) -> tuple[str, int, str]:
                 f"{target}: give a resolver: system, ip, ip:port, or a trusted one's name/transport"
             ) from error
     if takes == "url" or "://" in target:
-        parts = urlsplit(target)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageProblem(f"{target}: give a URL that begins with https:// or http://")
-        return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), target
+        try:
+            return (*url_host_port(parse_url(target)), target)
+        except ValueError as error:
+            raise UsageProblem(f"{target}: {error}") from error
     host, _, port = target.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageProblem(f"{target}: give host:port, or messenger/target of a selected messenger")
-    return host.strip("[]"), int(port), ""
+    try:
+        if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+            raise ValueError
+        bracketed = host.startswith("[") and host.endswith("]")
+        return parse_host(host[1:-1] if bracketed else host), int(port), ""
+    except ValueError:
+        raise UsageProblem(
+            f"{target}: give host:port, or messenger/target of a selected messenger"
+        ) from None
 
 
-def _make(probe_class: Any, options: Mapping[str, str]) -> Any:
+def _make(probe_class: Any, options: Mapping[str, str], base: Any) -> Any:
+    """The probe with these options, the others as ``base`` has them."""
     hints = typing.get_type_hints(probe_class)
     fields = {f.name: hints[f.name] for f in dataclasses.fields(probe_class)}
     unknown = [name for name in options if name not in fields]
     if unknown:
         known = ", ".join("--" + name.replace("_", "-") for name in fields) or "none"
         raise UsageProblem(f"--{unknown[0].replace('_', '-')}: unknown; options here: {known}")
+    given = {k: _convert(k, v, fields[k]) for k, v in options.items()}
     try:
-        return probe_class(**{k: _convert(k, v, fields[k]) for k, v in options.items()})
+        return dataclasses.replace(base, **given) if base else probe_class(**given)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from error
     except TypeError as error:
         missing = [
             f.name
@@ -132,8 +169,26 @@ def _make(probe_class: Any, options: Mapping[str, str]) -> Any:
         raise UsageProblem(f"needed: {', '.join('--' + m for m in missing)}") from error
 
 
+def _record_type(text: str) -> None:
+    encode_query("example.test", text, 0)
+
+
+_FORMS: Mapping[str, Callable[[str], object]] = {
+    "server_name": parse_name,
+    "query": parse_name,
+    "url": parse_url,
+    "type": _record_type,
+}
+"""What an option's type does not tell; the same as in the files (config/schema.py)."""
+
+
 def _convert(name: str, text: str, hint: Any) -> Any:
     if hint is str:
+        try:
+            if text and name in _FORMS:
+                _FORMS[name](text)
+        except ValueError as error:
+            raise UsageProblem(f"--{name.replace('_', '-')}: {error}") from error
         return text
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(_one_of(text, list(hint), name))
@@ -142,7 +197,7 @@ def _convert(name: str, text: str, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_convert(name, part.strip(), inner) for part in text.split(",") if part)
-    if hint is int and text.isdigit():
+    if hint is int and re.fullmatch(r"[0-9]{1,9}", text):
         return int(text)
     raise UsageProblem(f"--{name}: cannot read {text!r} as {getattr(hint, '__name__', hint)}")
 
@@ -156,9 +211,10 @@ def _one_of(text: str, choices: Sequence[str], name: str) -> str:
 def _seconds(text: str) -> float | None:
     if not text:
         return None
-    from config.values import parse_duration
-
     try:
-        return parse_duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise UsageProblem(f"--timeout: {error}") from error
+    if seconds <= 0:
+        raise UsageProblem("--timeout: must be more than 0")
+    return seconds

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import tempfile
-from pathlib import Path
 
 from agent.core import Core
 from agent.store import Store
@@ -22,11 +20,7 @@ async def run_check(config: Config, names: tuple[str, ...], *, quiet: bool) -> R
 
     Progress goes to stderr when it is a terminal and not ``quiet``.
     """
-    folder = state_dir(config)
-    store = Store(folder)
-    if not store.healthy:
-        # Nothing can be remembered, but the round itself still says what it saw.
-        store = Store(Path(tempfile.mkdtemp(prefix="callpath-")))
+    store = Store(state_dir(config))
     core = Core(config, store, AgentFigures(), lambda update: None)
     round_task = asyncio.create_task(core.check(names))
     try:

@@ -6,17 +6,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent import rounds
 from agent.checks import environment
-from agent.diagnosis import Evidence, diagnose, main_observation, starting, usable, works
+from agent.diagnosis import SEEN_FOR, Evidence, diagnose, main_observation, starting, usable, works
 from agent.learned import Learned
 from agent.network import default_route, is_tunnel
-from agent.plan import Cadence, interval_of, stretched
+from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
-from agent.state import ChannelState, Policy, Steady, fold
+from agent.state import SEVERITY, ChannelState, Policy, Steady, fold, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
@@ -93,7 +93,11 @@ class Core:
         self.runners = {
             m.name: Runner(m.name, m.targets, self.env, gate) for m in config.messengers
         }
-        self.states: dict[tuple[str, str], ChannelState] = store.states()
+        horizon = SEEN_FOR * self.knobs.cadence.interval
+        self.states: dict[tuple[str, str], ChannelState] = {
+            key: resumed(state, time.time(), horizon)
+            for key, state in store.states(self.learned.network).items()
+        }
         self.shown: dict[tuple[str, str], Diagnosis] = {}
         self.steady = Steady()
         self.judgement: Judgement | None = None
@@ -103,6 +107,7 @@ class Core:
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self.ready = False
+        self._controls_task: asyncio.Task[Controls] | None = None
         self._restore_budget()
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
             self._figures_of(target).proven = self.learned.proven(target)
@@ -127,18 +132,20 @@ class Core:
         if judgement.families:
             self.families = judgement.families
         self.judgement = judgement
-        changed = self.learned.recognise(mapped)
-        if changed:
+        # A round by hand never touches channel states: those of another network do not count.
+        if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
         await self.learned.note_round(ran, _usable_names(evidence, judgement))
-        self.steady = self.steady.step(str(judgement.status), _CALM)
+        if judgement.controls:
+            self.steady = self.steady.step(str(judgement.status), _CALM)
         self.evidence[CONTROL] = evidence
         self.figures.rounds[CONTROL] += 1
         self._note_run(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
         quiet = self.quiet > 0
         self.quiet = max(0, self.quiet - 1)
-        return Controls(judgement, mapped, spoiled=quiet or beat.spoiled)
+        spoiled = quiet or beat.spoiled or not judgement.controls
+        return Controls(judgement, mapped, spoiled, quiet)
 
     def _failing_controls(self) -> frozenset[str]:
         """Controls have no channel: all of them are asked in full while one that worked fails."""
@@ -162,6 +169,8 @@ class Core:
 
     async def run_messenger(self, name: str, beat: Beat) -> tuple[Diagnosis, ...]:
         """One scheduled round of one messenger: ask, judge, fold into the state, publish."""
+        if reason := self.manners.refusal():
+            return self._rest(name, reason)
         messenger, runner = self.messengers[name], self.runners[name]
         cadence = self.knobs.cadence
         undecided = self._undecided.get(name, frozenset())
@@ -180,43 +189,70 @@ class Core:
             evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = diagnose(messenger, evidence, judgement)
         self._note_run(ran, runner, evidence, judgement)
-        shown = tuple(self._fold(d, controls, now, ran) for d in raw)
+        concluded = rounds.concluded(ran)
+        shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
         self._undecided[name] = frozenset(
-            d.channel for d in raw if self._is_undecided(d, name, ran, evidence)
+            d.channel for d in raw if self._is_undecided(d, name, evidence)
         )
         self.evidence[name] = evidence
         states = {k: s for k, s in self.states.items() if k[0] == name}
-        await asyncio.to_thread(self.store.save_states, states)
+        await asyncio.to_thread(self._save, self.learned.network, states, self._budget())
+        self._flush(name, evidence, shown)
+        return shown
+
+    def _save(
+        self, network: str, states: Mapping[tuple[str, str], ChannelState], budget: bytes
+    ) -> None:
+        self.store.save_states(network, states)
+        self.store.put("bytes_today", budget)
+
+    def _rest(self, name: str, reason: str) -> tuple[Diagnosis, ...]:
+        """A round in which nothing may be asked: what is not measured is soon not known."""
+        runner, nothing = self.runners[name], Ran((), frozenset(), ())
+        self.figures.checks_skipped[reason] += len(runner.targets)
+        now = time.time()
+        evidence = [
+            replace(e, fresh=False)
+            for e in runner.evidence(nothing, self.knobs.cadence, self.learned.proven, now)
+        ]
+        self.judgement = judge([], Surroundings())
+        controls = Controls(self.judgement, {}, spoiled=True)
+        raw = diagnose(self.messengers[name], evidence, self.judgement)
+        shown = tuple(self._fold(d, controls, now, frozenset()) for d in raw)
         self._flush(name, evidence, shown)
         return shown
 
     async def _controls_of(self, beat: Beat) -> Controls | None:
         """The controls of this beat, run by whichever round comes first; None after a bug."""
         if beat.controls is None:
-            beat.controls = asyncio.create_task(self._controls(beat, in_full=False))
+            beat.controls = self._controls_task = asyncio.create_task(
+                self._controls(beat, in_full=False)
+            )
             beat.controls.add_done_callback(_log_bug)
         await asyncio.wait([beat.controls])
         if beat.controls.cancelled() or beat.controls.exception():
             return None
         return beat.controls.result()
 
-    def _fold(self, raw: Diagnosis, controls: Controls, now: float, ran: Ran) -> Diagnosis:
+    def _fold(
+        self, raw: Diagnosis, controls: Controls, now: float, concluded: frozenset[str]
+    ) -> Diagnosis:
+        """``concluded``: the targets of which this very round learned something."""
         key = (raw.messenger, raw.channel)
         state = self.states.get(key, ChannelState())
         masked = controls.judgement.masks or not controls.judgement.abroad
-        status = Status.UNKNOWN if controls.spoiled else raw.status
-        state = fold(
+        self.states[key] = state = fold(
             state,
-            status,
+            Status.UNKNOWN if controls.spoiled else raw.status,
             now,
             controls.judgement.share,
             self.knobs.policy,
             spoiled=masked or controls.spoiled,
+            news=_is_news(raw, state.confirmed, concluded),
         )
-        self.states[key] = state
-        return present(raw, state, self._vantage_shown(), quiet=self.quiet > 0)
+        return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
 
-    def _is_undecided(self, raw: Diagnosis, name: str, ran: Ran, evidence: list[Evidence]) -> bool:
+    def _is_undecided(self, raw: Diagnosis, name: str, evidence: list[Evidence]) -> bool:
         """A change is under way, or a target that worked has just failed."""
         state = self.states[(name, raw.channel)]
         if state.confirmed is None:
@@ -238,7 +274,7 @@ class Core:
         self.states.clear()
         self.quiet = QUIET_ROUNDS
         for runner in self.runners.values():
-            runner.seen.clear()
+            runner.forget()
         await asyncio.to_thread(self.store.forget_states)
 
     # --- what is shown ---
@@ -265,7 +301,7 @@ class Core:
     def _start_shown(self) -> None:
         """Every channel is there from the first scrape on, as it was confirmed before the start."""
         for messenger in self.config.messengers:
-            for raw in starting(messenger):
+            for raw in starting(messenger, self.learned.proven):
                 key = (raw.messenger, raw.channel)
                 state = self.states.get(key, ChannelState())
                 self.shown[key] = present(raw, state, VantageStatus.ONLINE, quiet=False)
@@ -298,8 +334,7 @@ class Core:
             if not finished.ask.partial or works(observations) is False:
                 figures.success = works(observations)
             cadence = self.knobs.controls if target.role else self.knobs.cadence
-            interval = max(interval_of(target, cadence), cadence.interval)
-            figures.expires = time.time() + 3 * interval
+            figures.expires = time.time() + 3 * runner.turn_of(target, cadence)
         for e in evidence:
             self._figures_of(e.config).proven = e.proven
 
@@ -349,16 +384,15 @@ class Core:
         f.sent_bytes, f.received_bytes = traffic.sent, traffic.received
         f.budget_bytes = self.manners.limits.bytes_per_day
         f.storage_healthy = self.store.healthy
-        self._keep_budget()
 
     def _restore_budget(self) -> None:
         kept = (self.store.get("bytes_today") or b"").decode().split()
         if len(kept) == 2 and kept[1].isdigit():
             self.manners.day, self.manners.day_bytes = kept[0], int(kept[1])
 
-    def _keep_budget(self) -> None:
+    def _budget(self) -> bytes:
         spent = self.manners.spent_today()
-        self.store.put("bytes_today", f"{self.manners.day} {spent}".encode())
+        return f"{self.manners.day} {spent}".encode()
 
     # --- one round by hand ---
 
@@ -367,6 +401,7 @@ class Core:
         beat = Beat(time.time())
         chosen = [self.messengers[name] for name in names]
         controls_task = asyncio.create_task(self._controls(beat, in_full=True))
+        self._controls_task = controls_task
         tasks = [
             asyncio.create_task(
                 self.runners[m.name].run(beat, self.knobs.cadence, frozenset(), BOTH, in_full=True)
@@ -383,6 +418,7 @@ class Core:
             diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
             observations += [o for f in ran.finished for o in f.measured.observations]
         self.steady = Steady(str(judgement.status))
+        await asyncio.to_thread(self.store.put, "bytes_today", self._budget())
         return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
 
     def asking(self) -> int:
@@ -404,7 +440,10 @@ class Core:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
+        self.env.own.mapped |= old.env.own.mapped
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
+        self.quiet, self.ready = old.quiet, old.ready
+        self.shown.update({key: d for key, d in old.shown.items() if key in self.shown})
         for runner, before in (
             (self.controls, old.controls),
             *((r, old.runners[n]) for n, r in self.runners.items() if n in old.runners),
@@ -418,8 +457,25 @@ class Core:
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
+        if self._controls_task is not None:
+            self._controls_task.cancel()
+            await asyncio.gather(self._controls_task, return_exceptions=True)
         runners = (self.controls, *self.runners.values())
         await asyncio.gather(*(runner.stop() for runner in runners))
+
+
+def _is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str]) -> bool:
+    """Did this round itself see what ``raw`` says beyond what is confirmed?
+
+    An observation stays evidence for several rounds, but has one vote.
+    """
+    if raw.status is Status.UNKNOWN or raw.status is confirmed:
+        return True
+    seen = [t for t in raw.targets if t.proven and t.target.name in concluded]
+    if confirmed is None and raw.status is Status.OK:
+        return True  # the first good round is believed at once
+    worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]
+    return any(t.works is False for t in seen) if worse else bool(seen)
 
 
 _CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.vantage import Judgement
@@ -48,8 +48,13 @@ def diagnose(
     )
 
 
-def starting(messenger: MessengerConfig) -> tuple[Diagnosis, ...]:
+def starting(
+    messenger: MessengerConfig, proven: Callable[[TargetConfig], bool]
+) -> tuple[Diagnosis, ...]:
     """What there is to say of each channel before the first round has ended."""
+    deciding = Counter(
+        t.target.channel for t in messenger.targets if not t.informative and proven(t)
+    )
     channels = dict.fromkeys(t.target.channel for t in messenger.targets)
     return tuple(
         Diagnosis(
@@ -60,7 +65,7 @@ def starting(messenger: MessengerConfig) -> tuple[Diagnosis, ...]:
             summary=f"{messenger.title} {_CHANNEL_WORDS[channel]}: no round has ended yet.",
             working=0,
             measured=0,
-            deciding=0,
+            deciding=deciding[channel],
             total=sum(t.target.channel == channel for t in messenger.targets),
         )
         for channel in channels
@@ -79,6 +84,8 @@ def usable(evidence: Evidence, vantage: Judgement) -> tuple[Observation, ...]:
 
 
 def _masked(observation: Observation, vantage: Judgement) -> bool:
+    if not vantage.controls:
+        return True
     family = observation.family
     if family and Family(family) not in vantage.families:
         return True
@@ -147,7 +154,7 @@ _CHANNEL_WORDS = {
     "chat": "chat",
     "call": "calls",
     "media": "media",
-    "web": "the web pages",
+    "web": "web pages",
 }
 
 
@@ -175,6 +182,8 @@ def _say(
             " from here, so silence would prove nothing.",
         )
     if not measured:
+        if not vantage.controls:
+            return Status.UNKNOWN, "not_measured", f"{what}: not known, no control was measured."
         if not vantage.abroad:
             return (
                 Status.UNKNOWN,
@@ -185,7 +194,7 @@ def _say(
             return Status.UNKNOWN, "names", f"{what}: not known, no name resolves on this line."
         return Status.UNKNOWN, "not_measured", f"{what}: not measured in this round."
     count = f"{working} of {len(measured)} servers answer"
-    if working >= messenger.quorum * len(measured):
+    if working >= messenger.quorum * len(measured) - 1e-9:  # 0.55 * 20 is more than 11
         return Status.OK, "ok", f"{what}: ok, {count} as they should."
     failures = _failures(measured, seen)
     lossy = any(failure is Failure.LOSSY for _, failure in failures)

@@ -50,6 +50,11 @@ class Learned:
     def _load(self) -> None:
         self.trust = self.store.trust(self.current.id) if self.current else {}
 
+    @property
+    def network(self) -> str:
+        """The id under which this network's things are kept; "" before the first round."""
+        return self.current.id if self.current else ""
+
     # --- network ---
 
     def recognise(self, mapped: Mapping[str, frozenset[str]]) -> bool:

@@ -103,11 +103,15 @@ class Manners:
         self._packets = {k: q for k, q in self._packets.items() if q and now - q[-1][0] < MINUTE}
         self._next_handshake = {k: t for k, t in self._next_handshake.items() if t > now}
 
-    def _refuse_when_spent(self) -> None:
+    def refusal(self) -> str:
+        """Why nothing at all may be asked now; "" when something may."""
         if self.paused:
-            raise NotMeasured("paused")
-        if self.spent_today() >= self.limits.bytes_per_day:
-            raise NotMeasured("byte_budget")
+            return "paused"
+        return "byte_budget" if self.spent_today() >= self.limits.bytes_per_day else ""
+
+    def _refuse_when_spent(self) -> None:
+        if reason := self.refusal():
+            raise NotMeasured(reason)
 
     async def _space(self, address: str, port: int, kind: str, interval: float) -> None:
         key = (address, port, kind)

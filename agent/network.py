@@ -48,17 +48,18 @@ def recognise(
         return current
     if current is not None and mapped & current.prefixes:
         return _grown(current, mapped, attachment)
-    if current is not None and not current.prefixes and current.attachment == attachment:
-        return _grown(current, mapped, attachment)  # the same line, now seen from outside
     for network in known:
         if mapped & network.prefixes:
             return _grown(network, mapped, attachment)
+    if current is not None and not current.prefixes and current.attachment == attachment:
+        return _grown(current, mapped, attachment)  # the same line, now seen from outside
     return Network(min(mapped) if mapped else attachment, mapped, attachment)
 
 
 def _grown(network: Network, mapped: frozenset[str], attachment: str) -> Network:
-    prefixes = frozenset(sorted(network.prefixes | mapped)[:KEPT])
-    return Network(network.id, prefixes, attachment)
+    room = max(0, KEPT - len(mapped))
+    older = sorted(network.prefixes - mapped)[:room]
+    return Network(network.id, mapped.union(older), attachment)
 
 
 def mapped_hashes(key: bytes, addresses: Iterable[str]) -> frozenset[str]:

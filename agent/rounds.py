@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +34,9 @@ PER_CHECK = 0.005
 """Seconds between starts at the least while they fit into four fifths of the interval."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
+PATIENCE = 0.75
+"""Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
+check must end in its round too, or a silent address would have half the votes."""
 CHECK_CUT_OFF = 80.0
 """Seconds after which a round by hand is judged (design 5.1: at most 90 s)."""
 
@@ -49,11 +54,13 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the controls of one beat said. ``mapped``: our address by STUN operator."""
+    """What the controls of one beat said. ``mapped``: our address by STUN operator; ``spoiled``:
+    the round is no evidence, ``quiet`` when because the network has just changed."""
 
     judgement: Judgement
     mapped: dict[str, frozenset[str]]
     spoiled: bool = False
+    quiet: bool = False
 
 
 @dataclass(slots=True)
@@ -65,6 +72,17 @@ class Seen:
     conclusive: tuple[Observation, ...] = ()
     at: float | None = None
     last_run: float | None = None
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """A check that was started. ``before``: when it had last been asked to the end, in case that
+    nothing is asked now either; ``void``: what it sees is no evidence any more."""
+
+    task: asyncio.Task[Finished | None]
+    memo: Memo
+    before: float
+    void: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +116,12 @@ class Runner:
     env: Environment
     gate: asyncio.Semaphore
     seen: dict[str, Seen] = field(default_factory=dict)
-    _running: dict[str, asyncio.Task[Finished | None]] = field(default_factory=dict)
+    _running: dict[str, UnderWay] = field(default_factory=dict)
     _skips: list[str] = field(default_factory=list)
+    _sizes: Counter[tuple[str, str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sizes = plan.group_sizes(self.targets)
 
     async def run(
         self,
@@ -113,6 +135,7 @@ class Runner:
         """Ask what is due. ``in_full``: everything, now, and waited for (``callpath check``)."""
         started = time.monotonic()
         now = time.time()
+        self.env.patience = math.inf if in_full else PATIENCE * cadence.interval
         if in_full:
             asks = [Ask(target, partial=False) for target in self.targets]
         else:
@@ -128,23 +151,40 @@ class Runner:
 
     def going(self) -> int:
         """How many checks are under way."""
-        return sum(not task.done() for task in self._running.values())
+        return sum(not under_way.task.done() for under_way in self._running.values())
 
     async def stop(self) -> None:
-        """Cancel what is under way; it reports nothing."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop all sending; what is under way reports nothing, and is due again."""
+        under_way = dict(self._running)
         self._running.clear()
+        for name, one in under_way.items():
+            one.task.cancel()
+            self._not_asked(name, one)
+        # The runs themselves are shielded, since others may share them.
+        memos = {id(one.memo): one.memo for one in under_way.values()}
+        tasks = [one.task for one in under_way.values()]
+        closing = [memo.close() for memo in memos.values()]
+        await asyncio.gather(*tasks, *closing, return_exceptions=True)
+
+    def forget(self) -> None:
+        """Another network: what was seen on the old one, or is being seen, is no evidence."""
+        self.seen.clear()
+        for under_way in self._running.values():
+            under_way.void = True
 
     def _start(
         self, ask: Ask, beat: Beat, delay: float, families: frozenset[Family], now: float
     ) -> None:
         name = ask.target.target.name
         seen = self.seen.setdefault(name, Seen())
+        task = asyncio.create_task(self._ask(ask, beat, delay, families))
+        self._running[name] = UnderWay(task, beat.memo, seen.asked.full)
         seen.asked = Asked(now, seen.asked.full if ask.partial else now)
-        self._running[name] = asyncio.create_task(self._ask(ask, beat, delay, families))
+
+    def _not_asked(self, name: str, under_way: UnderWay) -> None:
+        """It had its turn, so that it keeps no other from theirs, and stays as due as it was."""
+        seen = self.seen.setdefault(name, Seen())
+        seen.asked = Asked(seen.asked.run, under_way.before)
 
     async def _ask(
         self, ask: Ask, beat: Beat, delay: float, families: frozenset[Family]
@@ -169,7 +209,7 @@ class Runner:
 
     async def _wait(self, cut_off: float) -> None:
         while self._running:
-            pending = [task for task in self._running.values() if not task.done()]
+            pending = [u.task for u in self._running.values() if not u.task.done()]
             left = cut_off - time.monotonic()
             if not pending or left <= 0:
                 return
@@ -177,13 +217,15 @@ class Runner:
 
     def _collect(self) -> Ran:
         finished: list[Finished] = []
-        for name, task in list(self._running.items()):
-            if not task.done():
+        for name, under_way in list(self._running.items()):
+            if not under_way.task.done():
                 continue
             del self._running[name]
-            result = None if task.cancelled() else task.result()
+            if under_way.void:
+                continue
+            result = None if under_way.task.cancelled() else under_way.task.result()
             if result is None or not result.measured.observations:
-                self.seen[name].asked = Asked()  # nothing was asked: due again next round
+                self._not_asked(name, under_way)
                 continue
             finished.append(result)
             self._remember(name, result)
@@ -191,12 +233,15 @@ class Runner:
         return Ran(tuple(finished), frozenset(self._running), skipped)
 
     def _remember(self, name: str, finished: Finished) -> None:
-        seen = self.seen[name]
+        seen = self.seen.setdefault(name, Seen())
         observations = finished.measured.observations
         seen.last_run = max(o.at for o in observations)
-        partial_success = finished.ask.partial and any(o.ok for o in observations)
-        if not partial_success:
+        if not _only_connected(finished):
             seen.conclusive, seen.at = observations, seen.last_run
+
+    def turn_of(self, target: TargetConfig, cadence: Cadence) -> float:
+        """Seconds within which the target is asked to the end again."""
+        return plan.turn_of(target, cadence, self._sizes[plan.group_of(target)])
 
     def evidence(
         self, ran: Ran, cadence: Cadence, proven: Callable[[TargetConfig], bool], now: float
@@ -206,12 +251,25 @@ class Runner:
         found = []
         for target in self.targets:
             seen = self.seen.get(target.target.name, Seen())
-            horizon = SEEN_FOR * max(plan.interval_of(target, cadence), cadence.interval)
+            horizon = SEEN_FOR * self.turn_of(target, cadence)
             fresh = seen.at is not None and now - seen.at <= horizon + cadence.interval
             if target.target.name in ran.unfinished and any(o.works for o in seen.conclusive):
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
+
+
+def concluded(ran: Ran) -> frozenset[str]:
+    """The targets that may decide and of which this round learned more than that they connect."""
+    return frozenset(
+        f.ask.target.target.name
+        for f in ran.finished
+        if not f.ask.target.informative and not _only_connected(f)
+    )
+
+
+def _only_connected(finished: Finished) -> bool:
+    return finished.ask.partial and any(o.ok for o in finished.measured.observations)
 
 
 def spacing(count: int, interval: float) -> float:

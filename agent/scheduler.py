@@ -64,6 +64,12 @@ class Beats:
         self.current(now).spoiled = True
         self._spoil = 1
 
+    def begin_anew(self, first: float) -> Beats:
+        """The same beat from another instant on; what the host slept through stays spoiled."""
+        beats = Beats(self._interval, first, self._rng)
+        beats._spoil = self._spoil
+        return beats
+
 
 class _OnTheBeat(BaseTrigger):  # type: ignore[misc] # apscheduler ships no types
     def __init__(self, beats: Beats) -> None:
@@ -132,7 +138,7 @@ class Schedule:
             self._scheduler.shutdown(wait=False)
 
     def _begin(self, first: float) -> None:
-        self._beats = Beats(self._interval, first, self._rng)
+        self._beats = self._beats.begin_anew(first)
         for name in self._names:
             self._scheduler.add_job(
                 self._round,
@@ -141,7 +147,7 @@ class Schedule:
                 id=name,
                 replace_existing=True,
                 max_instances=1,
-                coalesce=True,
+                coalesce=False,  # each tick that was missed is dropped by its grace, and counted
                 misfire_grace_time=max(1, int(min(self._interval / 2, 30))),
                 next_run_time=datetime.fromtimestamp(first, UTC),
             )

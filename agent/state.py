@@ -76,23 +76,32 @@ def fold(
     policy: Policy,
     *,
     spoiled: bool = False,
+    news: bool = True,
 ) -> ChannelState:
     """The state after one round that saw ``status``; ``unknown`` means it said nothing.
 
     ``spoiled``: the vantage had no working controls in it. Rounds in a row means just that, so the
-    count of bad or good ones begins anew behind such a round.
+    count of bad or good ones begins anew behind such a round. Without ``news`` the status rests on
+    what earlier rounds saw, and has had its vote.
     """
     if status is Status.UNKNOWN:
         votes = _before_run(state) if spoiled else state.votes
         return replace(state, unmeasured=state.unmeasured + 1, votes=votes)
     # A clock that was set back must not stop the counting.
-    if state.window and 0 <= at - state.window[-1].at < policy.spacing:
+    if not news or (state.window and 0 <= at - state.window[-1].at < policy.spacing):
         return replace(state, unmeasured=0)
     vote = Vote(at, status, controls)
     votes = (*state.votes, vote)[-max(WINDOW, policy.leave, policy.enter) :]
     window = (*state.window, vote)[-WINDOW:]
     state = replace(state, votes=votes, window=window, unmeasured=0)
     return _comes_and_goes(_move(state, policy))
+
+
+def resumed(state: ChannelState, now: float, horizon: float) -> ChannelState:
+    """``state`` after a pause in the measuring: rounds are in a row no longer than ``horizon``."""
+    if state.votes and now - state.votes[-1].at > horizon:
+        return replace(state, votes=_before_run(state))
+    return state
 
 
 def _before_run(state: ChannelState) -> tuple[Vote, ...]:
@@ -146,6 +155,8 @@ def _comes_and_goes(state: ChannelState) -> ChannelState:
     if comes_and_goes and not state.intermittent:
         since = state.since if state.confirmed is Status.DEGRADED else votes[0].at
         return replace(state, confirmed=Status.DEGRADED, since=since, intermittent=True)
+    if state.intermittent and share < 0.1:
+        return replace(state, intermittent=False)
     if state.intermittent and share > 0.9:
         return replace(
             state, confirmed=Status.OK, since=votes[-1].at, intermittent=False, votes=votes[-1:]

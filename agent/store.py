@@ -12,7 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,8 +28,9 @@ CREATE TABLE IF NOT EXISTS trust (
     network TEXT, messenger TEXT, target TEXT, dress TEXT,
     runs INTEGER, answered INTEGER, earned INTEGER, last_verified REAL, silent_since REAL,
     PRIMARY KEY (network, messenger, target, dress));
-CREATE TABLE IF NOT EXISTS state (
-    messenger TEXT, channel TEXT, value TEXT NOT NULL, PRIMARY KEY (messenger, channel));
+CREATE TABLE IF NOT EXISTS states (
+    network TEXT, messenger TEXT, channel TEXT, value TEXT NOT NULL,
+    PRIMARY KEY (network, messenger, channel));
 CREATE TABLE IF NOT EXISTS rtt (
     network TEXT, address TEXT, seconds REAL NOT NULL, PRIMARY KEY (network, address));
 """
@@ -86,12 +87,12 @@ class Store:
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
+    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """One transaction."""
         with self._lock:
             try:
                 with self._db:
-                    yield self._db
+                    self._db.executemany(sql, rows)
                 self.healthy = self.healthy or not self._is_memory()
             except sqlite3.Error as error:
                 if self.healthy:
@@ -117,8 +118,7 @@ class Store:
         return bytes(rows[0][0]) if rows else None  # type: ignore[call-overload] # BLOB
 
     def put(self, key: str, value: bytes) -> None:
-        with self._write() as db:
-            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, value)])
 
     # --- trust ---
 
@@ -138,37 +138,34 @@ class Store:
             (network, *key, r.runs, r.answered, int(r.earned), r.last_verified, r.silent_since)
             for key, r in records.items()
         ]
-        with self._write() as db:
-            db.executemany("INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)", rows)
+        self._write("INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)", rows)
 
     # --- states ---
 
-    def states(self) -> dict[tuple[str, str], ChannelState]:
+    def states(self, network: str) -> dict[tuple[str, str], ChannelState]:
         found = {}
-        for messenger, channel, value in self._read("SELECT messenger, channel, value FROM state"):
+        sql = "SELECT messenger, channel, value FROM states WHERE network = ?"
+        for messenger, channel, value in self._read(sql, network):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 found[(str(messenger), str(channel))] = _state_from(json.loads(str(value)))
         return found
 
-    def save_states(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
-        rows = [(*key, json.dumps(asdict(state))) for key, state in states.items()]
-        with self._write() as db:
-            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", rows)
+    def save_states(self, network: str, states: Mapping[tuple[str, str], ChannelState]) -> None:
+        rows = [(network, *key, json.dumps(asdict(state))) for key, state in states.items()]
+        self._write("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", rows)
 
     def forget_states(self) -> None:
-        with self._write() as db:
-            db.execute("DELETE FROM state")
+        self._write("DELETE FROM states", [()])
 
     # --- smallest RTT per address ---
 
     def note_rtts(self, network: str, rtts: Iterable[tuple[str, float]]) -> None:
         rows = [(network, address, seconds) for address, seconds in rtts]
-        with self._write() as db:
-            db.executemany(
-                "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
-                " DO UPDATE SET seconds = min(seconds, excluded.seconds)",
-                rows,
-            )
+        self._write(
+            "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
+            " DO UPDATE SET seconds = min(seconds, excluded.seconds)",
+            rows,
+        )
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -47,7 +47,11 @@ def after_run(
         # An outage must not undo what was learned: silence counts only towards what is not earned.
         runs = record.runs if record.earned else record.runs + 1
         record = replace(record, runs=runs, silent_since=silent)
-    return replace(record, earned=record.earned or _deserves(record, proof))
+    earned = record.earned or _deserves(record, proof)
+    if not earned and record.runs >= RUNS_NEEDED:
+        # A first start inside a block must not be made up for run by run: the ten begin anew.
+        return replace(record, runs=0, answered=0)
+    return replace(record, earned=earned)
 
 
 def _deserves(record: Record, proof: Proof) -> bool:

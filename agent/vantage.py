@@ -43,7 +43,8 @@ class Surroundings:
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """``families``: those in which a control works. ``names``: does the system resolver work?
-    ``abroad``: does any of the foreign world answer? ``share``: of control attempts answered."""
+    ``abroad``: does any of the foreign world answer? ``share``: of control attempts answered.
+    ``controls``: was any measured at all? Without one nothing is said of the line."""
 
     status: VantageStatus
     reason: str
@@ -52,6 +53,7 @@ class Judgement:
     abroad: bool
     share: float
     notes: tuple[str, ...] = ()
+    controls: bool = True
 
     @property
     def masks(self) -> bool:
@@ -69,7 +71,10 @@ MASKING = (
 
 def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
     """The vantage's status in this round, from all its controls together."""
-    measured = [r for r in results if r.observations and r.proven and r.config.role is not Role.AD]
+    # An answer is an answer; the silence of a control that was never heard says nothing.
+    known = [r for r in results if r.observations and (r.proven or _works(r))]
+    measured = [r for r in known if r.config.role is not Role.AD]
+    controls = bool(measured)
     names = _names_work(measured)
     if not names:
         measured = [r for r in measured if not _only_resolve_failed(r)]
@@ -85,11 +90,12 @@ def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
     abroad = not enough or sum(map(_works, foreign)) * 3 > len(foreign)
 
     def say(status: VantageStatus, reason: str) -> Judgement:
-        return Judgement(status, reason, families, names, abroad, share, _notes(results))
+        notes = _notes(results) if controls else ()
+        return Judgement(status, reason, families, names, abroad, share, notes, controls)
 
     if _portal(measured):
         return say(VantageStatus.PORTAL, "a captive portal answers instead of the internet")
-    if not working:
+    if controls and not working:
         return say(VantageStatus.OFFLINE, "no control answers")
     faulty = _fault(results, around)
     if faulty:
@@ -99,7 +105,7 @@ def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
     dead = _dead_classes(measured, families, names, abroad)
     if dead:
         return say(VantageStatus.RESTRICTED, "; ".join(dead))
-    return say(VantageStatus.ONLINE, "controls answer")
+    return say(VantageStatus.ONLINE, "controls answer" if controls else "no control was measured")
 
 
 def _works(result: ControlResult) -> bool:

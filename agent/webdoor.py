@@ -93,24 +93,22 @@ class WebDoor:
 
     async def _keep_running(self) -> None:
         while True:
-            await self._run_once()
-            log.error("the web process ended; starting it anew")
+            try:
+                await self._run_once()
+                log.error("the web process ended; starting it anew")
+            except Exception:
+                # No process to be had, or a bug in a reload: the page comes back all the same.
+                log.exception("the web process failed; starting it anew")
             await asyncio.sleep(RESTART_PAUSE)
 
     async def _run_once(self) -> None:
         ours, theirs = socket.socketpair()
-        fds = (self._listener.fileno(), theirs.fileno())
-        arguments = [*map(str, fds), json.dumps(self._settings)]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "exporters.web",
-            *arguments,
-            pass_fds=fds,
-            stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is for the agent alone
-        )
-        theirs.close()
+        try:
+            with theirs:
+                process = await self._start_process(theirs)
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
         heartbeat = asyncio.create_task(self._beat())
@@ -126,6 +124,19 @@ class WebDoor:
             self._writer = None
             writer.close()
             await self._end(process)
+
+    async def _start_process(self, pipe: socket.socket) -> asyncio.subprocess.Process:
+        fds = (self._listener.fileno(), pipe.fileno())
+        arguments = [*map(str, fds), json.dumps(self._settings)]
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "exporters.web",
+            *arguments,
+            pass_fds=fds,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the agent alone
+        )
 
     async def _beat(self) -> None:
         while True:

@@ -138,6 +138,7 @@ class WebSettings(Strict):
     hosts: Annotated[tuple[Host, ...], Unique] = ()
     allow_reload: bool = False
     insecure: bool = False
+    config_file: FilePath = ""
 
 
 class LogSettings(Strict):
@@ -192,6 +193,9 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             yield Conflict(
                 (("schedule", name), min_interval), "must not be shorter than limits.min_interval"
             )
+    if web.config_file:
+        # The key is there so that the documented defaults can be written out in full.
+        yield Conflict((("web", "config_file"),), "TLS and authentication are not in this version")
     if not web.insecure and not is_loopback(split_listen(web.listen)[0]):
         yield Conflict(
             (("web", "listen"), ("web", "insecure")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,15 @@ def document(report: Report, versions: Mapping[str, str], *, observations: bool)
 def timestamp(at: float) -> str:
     """RFC 3339, UTC, milliseconds."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def in_order(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
+    """For people: messengers as configured, calls first, since they are what is asked about."""
+    channels = ("call", "chat", "media", "web")
+    messengers = list(dict.fromkeys(d.messenger for d in diagnoses))
+    return sorted(
+        diagnoses, key=lambda d: (messengers.index(d.messenger), channels.index(d.channel))
+    )
 
 
 def _channel(d: Diagnosis) -> dict[str, Any]:

@@ -70,7 +70,8 @@ class Collector:
             for one in Status:
                 status.add_metric([*labels, str(one)], float(one is d.status))
             deciding.add_metric(labels, d.deciding)
-            working.add_metric(labels, d.working)
+            if d.measured:
+                working.add_metric(labels, d.working)
             if d.since is not None:
                 since.add_metric(labels, d.since)
             figures = self._mirror.channels.get((d.messenger, d.channel))
@@ -159,7 +160,7 @@ class Collector:
             "Status of the place that measures; exactly one status is 1.",
             labels=["status"],
         )
-        if self._mirror.report is not None:
+        if self._mirror.report is not None and self._mirror.ready:
             for one in VantageStatus:
                 shown = self._mirror.report.vantage.status
                 status.add_metric([str(one)], float(one is shown))

@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporters.document import in_order
 from probes.model import Diagnosis, Fact, Observation, Report, Status
+from probes.wire.text import clean
 
 _STYLES = {
     "ok": "green",
@@ -28,9 +30,9 @@ _STYLES = {
 
 
 def _console() -> Console:
-    # markup off: text from the network is never read as markup
+    # Text from the network is never read as markup, nor ":100:" in an address as an emoji.
     width = None if sys.stdout.isatty() else 160
-    return Console(markup=False, highlight=False, soft_wrap=False, width=width)
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=False, width=width)
 
 
 def report(shown: Report, seconds: float) -> None:
@@ -44,7 +46,7 @@ def report(shown: Report, seconds: float) -> None:
     for name in ("messenger", "channel", "status", "servers"):
         table.add_column(name, no_wrap=True)
     table.add_column("what was seen", overflow="fold", ratio=1)
-    for d in shown.diagnoses:
+    for d in in_order(shown.diagnoses):
         table.add_row(
             d.messenger,
             d.channel,
@@ -54,7 +56,7 @@ def report(shown: Report, seconds: float) -> None:
         )
     console.print()
     console.print(table)
-    failing = [d for d in shown.diagnoses if d.status not in (Status.OK, Status.UNKNOWN)]
+    failing = [d for d in in_order(shown.diagnoses) if d.status not in (Status.OK, Status.UNKNOWN)]
     for d in failing:
         _failing_targets(console, d, shown.observations)
     console.print(f"\n{len(shown.observations)} observations in {seconds:.0f} s.")
@@ -95,7 +97,7 @@ def observations(seen: Sequence[Observation]) -> None:
             word = f"failed: {step.failure}" if step.failure else "ok"
             console.print(f"  {step.step:<10} {step.seconds * 1000:9.2f} ms  {word}")
             if step.detail and step.failure:
-                console.print(f"             {step.detail}")
+                console.print(f"             {clean(step.detail, 200)}")
         for key, value in sorted(o.facts.items()):
             if key != "address":
                 console.print(f"    {key} = {_value(value)}")
@@ -103,8 +105,8 @@ def observations(seen: Sequence[Observation]) -> None:
 
 def _value(value: Fact) -> str:
     if isinstance(value, tuple):
-        return ", ".join(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        value = ", ".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else clean(str(value), 2000)
 
 
 def contacts(rows: Sequence[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import jinja2
 import uvicorn
@@ -27,7 +28,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporters import prometheus
-from exporters.document import document, timestamp
+from exporters.document import document, in_order, timestamp
 from exporters.feed import ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 from exporters.mirror import Mirror
@@ -55,6 +56,7 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starle
         loader=jinja2.PackageLoader("exporters"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     templates.filters["timestamp"] = timestamp
+    templates.filters["minute"] = lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
     cache: dict[str, tuple[int, float, bytes, str]] = {}
 
     async def metrics(request: Request) -> Response:
@@ -69,14 +71,19 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starle
         return Response(made[2], media_type=None, headers={"Content-Type": made[3]})
 
     async def status(_request: Request) -> Response:
-        if mirror.report is None:
+        if mirror.report is None or not mirror.ready:
             return PlainTextResponse("no round has ended yet\n", 503)
         return JSONResponse(document(mirror.report, mirror.versions, observations=False))
 
     async def page(_request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
         body = templates.get_template("page.html").render(
-            report=mirror.report, agent=mirror.agent, titles=mirror.titles, nonce=nonce
+            report=mirror.report,
+            diagnoses=in_order(mirror.diagnoses),
+            ready=mirror.ready,
+            agent=mirror.agent,
+            titles=mirror.titles,
+            nonce=nonce,
         )
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none';"
@@ -127,13 +134,13 @@ class KnownHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            send = _with_headers(send)
             hosts = [value for key, value in scope["headers"] if key == b"host"]
             text = hosts[0].decode("latin-1") if len(hosts) == 1 else ""
             if not is_known_host(text, self._settings):
                 refusal = PlainTextResponse("unknown host; see web.hosts\n", 421)
                 await refusal(scope, receive, send)
                 return
-            send = _with_headers(send)
         await self._app(scope, receive, send)
 
 
@@ -227,7 +234,10 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await agent.follow(mirror)
+    following = asyncio.create_task(agent.follow(mirror))
+    # A server that ends by itself ends the process: the agent starts another one.
+    await asyncio.wait([serving, following], return_when=asyncio.FIRST_COMPLETED)
+    following.cancel()
     # The agent is gone, perhaps killed and about to start anew: the address must be free soon.
     server.should_exit = server.force_exit = True
     await serving

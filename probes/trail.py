@@ -90,7 +90,7 @@ class Trail:
         self.steps.append(StepResult(step, time.monotonic() - started))
 
     def limit(self, default: float) -> float:
-        return default if self.timeout is None else self.timeout
+        return min(default, self.env.patience) if self.timeout is None else self.timeout
 
     def count(self, sent: int, received: int, bytes_sent: int, bytes_received: int) -> None:
         """Add packets and bytes (IP headers included) to this run and to the agent's totals."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -57,11 +58,13 @@ class Traffic:
 
 @dataclass(slots=True)
 class Environment:
-    """``system`` is "" for the host's own resolver, else "ip" or "ip:port"."""
+    """``system`` is "" for the host's own resolver, else "ip" or "ip:port"; ``patience`` bounds
+    the probes' default time limits (seconds), so that a check ends in its round."""
 
     system: str = ""
     trusted: tuple[TrustedResolver, ...] = ()
     tls_ca_file: str = ""
+    patience: float = math.inf
     source: Source = field(default_factory=Source)
     courtesy: Courtesy = field(default_factory=NoCourtesy)
     traffic: Traffic = field(default_factory=Traffic)

@@ -109,7 +109,7 @@ async def _ask_system(env: Environment, name: str, kind: str) -> wire.Answer:
     servers = nameservers(env)
     if not servers:
         raise Refusal(Failure.UNREACHABLE, "no name server is configured on this host")
-    with UdpQuery(env, servers, name, kind, DEADLINE) as query:
+    with UdpQuery(env, servers, name, kind, min(DEADLINE, env.patience)) as query:
         answer = await query.first()
     if not answer.truncated:
         return answer

@@ -10,11 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from config import CATALOGUE_VERSION
 from tests.lab.lab import Lab
 from tests.lab.path import Loss
 from tests.lab.prometheus import Prometheus, check_metrics
@@ -29,6 +31,8 @@ STATE_WITHIN = 240 / FACTOR + INTERVAL
 """Seconds: the design's four minutes, and one scrape and round of a noisy machine."""
 BACK_WITHIN = 7 * 72 / FACTOR + 3 * INTERVAL
 """Seven good rounds, each up to a fifth late."""
+
+DRESSES = {"stun": ["bare"], "turn": [""], "dtls": ["openssl", "browser"], "dns": [""]}
 
 Statuses = dict[tuple[str, str], str]
 
@@ -94,16 +98,38 @@ def checked(lab: Lab, directory: Path, *arguments: str, **sections: Any) -> tupl
     return process.returncode, json.loads(out)
 
 
+def everything_answers(lab: Lab, messenger: str) -> dict[str, Any]:
+    """A calibration file as an open network would write it for one messenger's call relays."""
+    return {
+        "version": 1,
+        "catalogue": CATALOGUE_VERSION,
+        "network": "fixed",
+        "at": datetime.now(UTC).isoformat(),
+        "targets": [
+            {
+                "messenger": messenger,
+                "target": target.name,
+                "probe": target.probe,
+                "dress": dress,
+                "asked": 12,
+                "answered": 12,
+                "last_answered": datetime.now(UTC).date().isoformat(),
+            }
+            for target in lab.catalogue.select(messenger=messenger, channel="call")
+            for dress in DRESSES[target.probe]
+            if "app" not in target.name
+        ],
+    }
+
+
 def by_channel(document: Any) -> dict[tuple[str, str], Any]:
     return {(c["messenger"], c["channel"]): c for c in document["channels"]}
 
 
-def test_a_call_block_shows_and_lifts_and_a_cut_uplink_accuses_nobody(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_whatsapps_relays_earn_their_trust_and_their_block_shows(lab: Lab, tmp_path: Path) -> None:
     require_lab("prometheus")
-    with running_agent(lab, tmp_path) as agent, Prometheus(lab.world) as prometheus:
-        # WhatsApp's relays are unproven: they decide only once they have earned it.
+    with running_agent(lab, tmp_path), Prometheus(lab.world) as prometheus:
+        # The relays are unproven: they decide only once ten runs were answered.
         first = becomes(
             prometheus,
             lambda now: all(
@@ -114,22 +140,52 @@ def test_a_call_block_shows_and_lifts_and_a_cut_uplink_accuses_nobody(
         )
         assert first[("whatsapp", "call")] in ("unknown", "ok")
         becomes(prometheus, all_ok, "WhatsApp's relays to earn their trust", 18 * INTERVAL)
+        drop_and_lift(lab, prometheus, "whatsapp")
 
-        for messenger in ("whatsapp", "telegram"):
-            call = (messenger, "call")
-            began = time.time()
-            rule = lab.world.rules.add("drop", **lab.call_relays(messenger))
-            becomes(
-                prometheus,
-                lambda now, call=call: now[call] == "unreachable",
-                f"{messenger}'s calls to be unreachable",
-                STATE_WITHIN,
-            )
-            print(f"{messenger}: {(time.time() - began) * FACTOR:.0f} s at the default schedule")
-            assert lab.world.rules.hits(rule) > 0
-            others_stay_ok(prometheus, began, call)
-            lab.world.rules.clear()
-            becomes(prometheus, all_ok, f"{messenger}'s calls to be back", BACK_WITHIN)
+
+def drop_and_lift(lab: Lab, prometheus: Prometheus, messenger: str) -> None:
+    """UDP to the call relays of one messenger is dropped: its calls leave ok in the design's time,
+    and nothing else does; lifted, they are back."""
+    call = (messenger, "call")
+    began = time.time()
+    rule = lab.world.rules.add("drop", **lab.call_relays(messenger))
+    becomes(
+        prometheus, lambda now: now[call] != "ok", f"{messenger}'s calls to leave ok", STATE_WITHIN
+    )
+    print(f"{messenger}: {(time.time() - began) * FACTOR:.0f} s at the default schedule")
+    # Dropped in the middle of a round, they are degraded first.
+    becomes(
+        prometheus,
+        lambda now: now[call] == "unreachable",
+        f"{messenger}'s calls to be unreachable",
+        3 * INTERVAL,
+    )
+    assert lab.world.rules.hits(rule) > 0
+    others_stay_ok(prometheus, began, call)
+    lab.world.rules.clear()
+    becomes(prometheus, all_ok, f"{messenger}'s calls to be back", BACK_WITHIN)
+
+
+def test_telegrams_call_block_shows_and_a_dead_line_accuses_nobody(
+    lab: Lab, tmp_path: Path
+) -> None:
+    require_lab("prometheus")
+    calibration = tmp_path / "calibration.json"
+    calibration.write_text(json.dumps(everything_answers(lab, "whatsapp")))
+    with (
+        running_agent(lab, tmp_path, calibration=[str(calibration)]) as agent,
+        Prometheus(lab.world) as prometheus,
+    ):
+        becomes(prometheus, all_ok, "everything to be ok", 12 * INTERVAL)
+        drop_and_lift(lab, prometheus, "telegram")
+
+        # Half a minute of nothing at all, at the default schedule: nobody is accused.
+        began = time.time()
+        lab.world.rules.cut()
+        time.sleep(30 / FACTOR)
+        lab.world.rules.clear()
+        time.sleep(3 * INTERVAL)
+        others_stay_ok(prometheus, began)
 
         lab.world.rules.cut()
         becomes(
@@ -148,8 +204,24 @@ def test_a_call_block_shows_and_lifts_and_a_cut_uplink_accuses_nobody(
             _leaks_nothing(f"x {CLIENT_V4} y", CLIENT_V4)
         for path in ("/metrics", "/", "/api/v1/status"):
             _leaks_nothing(lab.world.call(_fetch, f"http://127.0.0.1:22550{path}"), CLIENT_V4)
-        _leaks_nothing((tmp_path / "agent.log").read_text(), CLIENT_V4)
         assert agent.poll() is None
+    _leaks_nothing((tmp_path / "agent.log").read_text(), CLIENT_V4)
+    store = b"".join(f.read_bytes() for f in (tmp_path / "state").iterdir())
+    assert CLIENT_V4.encode() not in store
+
+
+def test_no_output_of_check_tells_the_vantages_address(lab: Lab, tmp_path: Path) -> None:
+    file = lab.configuration(tmp_path)
+    for arguments in (["check"], ["check", "--json"], ["probe", "stun", "telegram/call-eu-1"]):
+        process = lab.agent(
+            [*arguments, "--config", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        output, _ = process.communicate(timeout=100)
+        assert "call-eu-1" in output or "telegram" in output
+        _leaks_nothing(output, CLIENT_V4)
 
 
 def test_killed_at_any_moment_it_goes_on_with_what_was_confirmed(lab: Lab, tmp_path: Path) -> None:
@@ -174,7 +246,7 @@ def test_killed_at_any_moment_it_goes_on_with_what_was_confirmed(lab: Lab, tmp_p
         with running_agent(lab, tmp_path):
             log = tmp_path / "agent.log"
             wait_until(lambda: log.read_text().count("listens on") == 2, "the agent to be back", 20)
-            document = json.loads(wait_until(lambda: _status(lab), "it to answer", 10))
+            document = json.loads(wait_until(lambda: _status(lab), "its first round", 20))
             shown = by_channel(document)[("telegram", "call")]
             assert shown["status"] == "unreachable", "the confirmed state survives"
             assert shown["since"] is not None
@@ -230,29 +302,7 @@ def test_started_inside_the_block_it_says_that_it_is_blind(lab: Lab, tmp_path: P
         assert channels[(messenger, "chat")]["status"] == "ok"
     assert code == 0
     calibration = tmp_path / "open-network.json"
-    calibration.write_text(
-        json.dumps(
-            {
-                "version": 1,
-                "catalogue": document["callpath"]["catalogue"],
-                "network": "fixed",
-                "at": document["at"],
-                "targets": [
-                    {
-                        "messenger": "telegram",
-                        "target": state["target"],
-                        "probe": state["probe"],
-                        "dress": "bare" if state["probe"] == "stun" else "",
-                        "asked": 12,
-                        "answered": 12,
-                        "last_answered": document["at"][:10],
-                    }
-                    for state in channels[("telegram", "call")]["target_states"]
-                    if state["target"] in ("call-eu-1", "call-b-1", "call-c-1")
-                ],
-            }
-        )
-    )
+    calibration.write_text(json.dumps(everything_answers(lab, "telegram")))
     code, document = checked(lab, tmp_path, calibration=[str(calibration)])
     channels = by_channel(document)
     assert channels[("telegram", "call")]["status"] == "unreachable"
@@ -282,6 +332,21 @@ def test_ipv6_absent_here_changes_nothing(lab: Lab, tmp_path: Path) -> None:
     ]
     assert six
     assert all(t["works"] is None for t in six), "not measured, never failed"
+
+
+def test_with_ipv6_its_addresses_are_measured_beside_the_others(tmp_path: Path) -> None:
+    require_lab()
+    with Lab(ipv6=True) as lab:
+        _, document = checked(lab, tmp_path)
+        six = [o for o in document["observations"] if o["facts"].get("family") == "ipv6"]
+        assert {o["messenger"] for o in six} == {"control", "whatsapp", "telegram"}
+        assert [o for o in six if not o["works"] and o["probe"] != "dtls"] == []
+        # One family gone behind the line: a control class is dead, and accuses nobody.
+        lab.world.rules.add("drop", family=6)
+        code, document = checked(lab, tmp_path)
+        assert {c["status"] for c in document["channels"]} <= {"ok", "unknown"}
+        assert document["vantage"]["status"] == "online"
+        assert code == 0
 
 
 def test_the_uplink_cut_is_exit_3_and_everything_unknown(lab: Lab, tmp_path: Path) -> None:

@@ -126,9 +126,12 @@ async def test_strays_are_counted_and_the_answer_behind_them_is_taken(env: Envir
     assert seen.facts["received"] == 3
 
 
-async def test_it_asks_again_with_new_id_and_port(env: Environment) -> None:
+async def test_it_asks_again_with_new_id_and_port(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.net.nameserver.RESEND", (0.0, 0.1, 0.2))
     async with udp_server(lambda n, d: [dns_reply(d, PUBLIC)] if n == 2 else []) as server:
-        seen = await observe(ASK, server.port, env, timeout=1.2)
+        seen = await observe(ASK, server.port, env, timeout=0.4)
     assert seen.ok
     assert len(server.received) == seen.facts["requests"] == 3
     assert len(set(server.peers)) == 3
@@ -136,14 +139,17 @@ async def test_it_asks_again_with_new_id_and_port(env: Environment) -> None:
     assert len({data[2:] for data in server.received}) == 1
 
 
-async def test_an_answer_to_an_earlier_try_counts_with_its_own_rtt(env: Environment) -> None:
+async def test_an_answer_to_an_earlier_try_counts_with_its_own_rtt(
+    env: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probes.net.nameserver.RESEND", (0.0, 0.1))
     async with udp_server(
-        lambda n, data: [Later(0.6, dns_reply(data, PUBLIC))] if n == 0 else []
+        lambda n, data: [Later(0.2, dns_reply(data, PUBLIC))] if n == 0 else []
     ) as server:
-        seen = await observe(ASK, server.port, env, timeout=0.9)
+        seen = await observe(ASK, server.port, env, timeout=0.5)
     assert seen.ok
     assert len(server.received) == 2
-    assert seen.facts["rtt_seconds"] >= 0.6
+    assert seen.facts["rtt_seconds"] >= 0.2
 
 
 @pytest.mark.parametrize("lie", ["10.1.1.1", OTHER, "NXDOMAIN", "empty"])
@@ -379,13 +385,16 @@ async def test_the_id_over_https_is_zero(env: Environment, good: Certificate) ->
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
-async def test_unbound_answers(env: Environment, unbound: int, transport: str) -> None:
+async def test_unbound_answers(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, unbound: int, transport: str
+) -> None:
+    monkeypatch.setattr("probes.dns.LINGER", 0.05)
     port = unbound + (transport == "tls")
     trust(env, transport, port)
 
     async def ask_for(name: str, kind: str) -> Observation:
         probe = DnsProbe(query=name, type=kind, resolver=f"ours/{transport}")
-        return await observe(probe, port, env, timeout=0.1 if transport == "udp" else 5.0)
+        return await observe(probe, port, env)
 
     seen = await ask_for("known.test", "A")
     assert seen.ok, seen.failed

@@ -16,6 +16,7 @@ from tests.probes.certificates import NAME, Certificate
 from tests.probes.conftest import Relay
 from tests.probes.programs import in_namespace, need
 from tests.probes.servers import (
+    COUNTED,
     SHORT,
     Answer,
     Reply,
@@ -47,16 +48,18 @@ def verify(_number: int, _data: bytes) -> Reply:
     return [HELLO_VERIFY]
 
 
-async def ask(env: Environment, answer: Answer) -> Observation:
+async def ask(env: Environment, answer: Answer, timeout: float = COUNTED) -> Observation:
     async with udp_server(answer) as server:
-        return await observe(DtlsProbe(), server.port, env, timeout=SHORT)
+        return await observe(DtlsProbe(), server.port, env, timeout=timeout)
 
 
 @pytest.mark.parametrize("dress", Dress)
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_five_hellos_from_five_ports(env: Environment, dress: Dress, host: str) -> None:
     async with udp_server(verify, host) as server:
-        seen = await observe(DtlsProbe(dress=dress), server.port, env, address=host, timeout=SHORT)
+        seen = await observe(
+            DtlsProbe(dress=dress), server.port, env, address=host, timeout=COUNTED
+        )
     assert seen.ok
     assert [step.step for step in seen.steps] == [Step.EXCHANGE]
     assert len(server.received) == len(set(server.peers)) == 5
@@ -92,7 +95,7 @@ async def test_a_server_hello_counts_as_well(env: Environment) -> None:
 async def test_each_misbehaviour_has_its_word(
     env: Environment, answer: Answer, failure: Failure
 ) -> None:
-    seen = await ask(env, answer)
+    seen = await ask(env, answer, SHORT)
     assert seen.failed.step is Step.EXCHANGE
     assert seen.failed.failure is failure
     assert seen.works is (failure is Failure.TLS_ALERT)
@@ -155,12 +158,10 @@ async def test_answers_to_hellos_not_yet_sent_do_not_count(env: Environment) -> 
 async def test_coturn_answers(env: Environment, relay: Relay, dress: Dress) -> None:
     seen = await observe(DtlsProbe(dress=dress), relay.port, env, timeout=1.0)
     assert seen.ok, seen.failed
-    assert seen.facts["answered"] == 5
     assert seen.facts["dtls_answer"] == "hello_verify_request"
 
 
-@pytest.mark.parametrize("dress", Dress)
-async def test_openssl_answers(env: Environment, good: Certificate, dress: Dress) -> None:
+async def test_openssl_answers(env: Environment, good: Certificate) -> None:
     """Without cookies: it goes straight to ServerHello. It serves one client at a time, which
     never goes on, so that one of five is answered: lossy, and not silent."""
     port = closed_port(socket.SOCK_DGRAM)
@@ -171,7 +172,7 @@ async def test_openssl_answers(env: Environment, good: Certificate, dress: Dress
     )
     try:
         await until(lambda: is_bound(port))
-        seen = await observe(DtlsProbe(dress=dress), port, env, host=NAME, timeout=1.0)
+        seen = await observe(DtlsProbe(), port, env, host=NAME, timeout=COUNTED)
     finally:
         process.kill()
         await process.communicate()

@@ -237,7 +237,7 @@ async def test_what_manners_forbid_is_skipped_with_its_reason(env: Environment) 
 async def test_manners_are_asked_with_what_will_be_sent(env: Environment) -> None:
     env.courtesy = courtesy = Courtesy()
     async with udp_server(stun_answers) as server:
-        await measure(check(StunProbe(), server.port, HERE, timeout=0.2), env)
+        await measure(check(StunProbe(), server.port, HERE, timeout=0.3), env)
         assert courtesy.asked == [(HERE, server.port, "stun", 5)]
     async with everywhere() as tcp:
         await measure(check(TlsProbe(), tcp.port, HERE), env, partial=True)
@@ -293,7 +293,7 @@ async def test_two_names_at_one_relay_are_one_run(env: Environment) -> None:
     """Over UDP nothing that is sent knows the name; a second run would only spend the manners."""
     async with udp_server(stun_answers) as server, names(env, answering(HERE)):
         checks = [
-            check(StunProbe(), server.port, name, pinned=(HERE,), timeout=0.2)
+            check(StunProbe(), server.port, name, pinned=(HERE,), timeout=0.3)
             for name in ("one.test", "two.test")
         ]
         assert await shared(env, *checks) == [(True, False), (True, True)]
@@ -327,7 +327,7 @@ async def test_two_names_over_tls_are_two_handshakes(env: Environment, good: Cer
 async def test_other_options_are_another_question(env: Environment) -> None:
     async with udp_server(stun_answers) as server:
         checks = [
-            check(StunProbe(dress=dress), server.port, HERE, timeout=0.2)
+            check(StunProbe(dress=dress), server.port, HERE, timeout=0.3)
             for dress in (stun.Dress.BARE, stun.Dress.ICE)
         ]
         assert await shared(env, *checks) == [(True, False), (True, False)]
@@ -443,7 +443,7 @@ async def test_the_mapped_address_is_no_fact_from_the_first_run_on(
     """A server that tells us where we are: in the answer's field, and in its free texts."""
     extra = (stun.SOFTWARE, text.encode()), (stun.REALM, text.encode())
     async with udp_server(lambda n, data: [stun_reply(data, *extra)]) as server:
-        measured = await measure(check(StunProbe(), server.port, HERE, timeout=0.2), env)
+        measured = await measure(check(StunProbe(), server.port, HERE, timeout=0.3), env)
     (seen,) = measured.observations
     assert seen.ok
     assert measured.mapped == {MAPPED}
@@ -459,9 +459,14 @@ async def test_known_addresses_are_in_no_fact_and_no_detail(
     seen = []
     text = f"{MAPPED} 192.0.2.44:80".encode()
     realm = (stun.REALM, text)
-    async with udp_server(lambda n, data: [stun_refusal(data, 401, realm)]) as server:
-        probe = TurnProbe(realm="relay.test")
-        seen.append(await measure(check(probe, server.port, HERE, timeout=0.2), env))
+
+    async def challenge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(stun_refusal(await reader.readexactly(28), 401, realm))
+
+    async with tcp_server(challenge) as relay:
+        probe = TurnProbe(transport="tcp", realm="relay.test")
+        seen.append(await measure(check(probe, relay.port, HERE), env))
+    assert "[vantage]" in seen[0].observations[0].failed.detail
     page = f"HTTP/1.1 302 Found\r\nLocation: http://block/?ip={MAPPED}&x=192.0.2.44\r\n"
     page += f"Server: proxy at 192.0.2.44:80 for {MAPPED}:99\r\nContent-Length: 0\r\n\r\n"
     async with tcp_server(say(page.encode())) as tcp:
@@ -470,11 +475,11 @@ async def test_known_addresses_are_in_no_fact_and_no_detail(
     async with udp_server(answering(MAPPED, f"::ffff:{MAPPED}")) as server:
         for kind in ("A", "AAAA"):
             probe = DnsProbe(query=NAME, type=kind, resolver=HERE)
-            seen.append(await measure(check(probe, server.port, HERE, timeout=0.2), env))
+            seen.append(await measure(check(probe, server.port, HERE, timeout=0.3), env))
     texts = (f'"from {MAPPED}"',)
     async with udp_server(lambda n, data: [dns_reply(data, texts=texts)]) as server:
         probe = DnsProbe(query=NAME, type="TXT", resolver=HERE)
-        seen.append(await measure(check(probe, server.port, HERE, timeout=0.2), env))
+        seen.append(await measure(check(probe, server.port, HERE, timeout=0.3), env))
     for measured in seen:
         assert len(measured.observations) == 1
         assert "[vantage]" in str(measured.observations)
@@ -489,8 +494,8 @@ async def test_the_timeout_of_a_check_is_that_of_its_steps(env: Environment) -> 
     port = closed_port(socket.SOCK_DGRAM)
     async with udp_server(silent) as server:
         quick, refused = await asyncio.gather(
-            measure(check(DtlsProbe(), server.port, HERE, timeout=0.2), env),
-            measure(check(DtlsProbe(), port, HERE, timeout=0.2), env),
+            measure(check(DtlsProbe(), server.port, HERE, timeout=0.3), env),
+            measure(check(DtlsProbe(), port, HERE, timeout=0.3), env),
         )
     assert quick.observations[0].failed.failure is Failure.TIMEOUT
     assert quick.observations[0].seconds < 2

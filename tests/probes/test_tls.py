@@ -51,6 +51,7 @@ async def test_a_valid_chain_works(env: Environment, good: Certificate) -> None:
     assert seen.facts["tls_version"] == "TLSv1.3"
     assert seen.facts["tls_cipher"]
     assert seen.facts["alpn"] == ""  # offered, and the server chose none
+    assert seen.facts["chain_length"] == 1  # as sent: without the authority's own
     assert seen.facts["certificate_subject"] == "good"
     assert seen.facts["certificate_issuer"] == "callpath test authority"
 

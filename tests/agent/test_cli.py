@@ -1,0 +1,468 @@
+"""The command line: usage errors, exit codes, options. Nothing here sends a packet."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from agent import byhand, check, core, wiring
+from agent.byhand import UsageProblem, parse_options
+from agent.check import exit_code, run_check
+from agent.checks import dress_of, environment, limits_of, to_check
+from agent.cli import app
+from config.loader import load
+from config.model import ConfigError
+from probes.measure import Measured
+from probes.model import Diagnosis, Failure, Family, Report, Status, Vantage, VantageStatus
+from probes.net.errors import NotMeasured
+from tests.agent.building import FakeStun, World, configuration, control, messenger, seen, target
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    return tmp_path / "xdg" / "callpath"
+
+
+@pytest.fixture(autouse=True)
+def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test of this file does, nothing is measured."""
+
+    async def measure(*arguments: Any, **given: Any) -> Measured:
+        raise AssertionError("a packet was about to leave")
+
+    monkeypatch.setattr(byhand, "measure", measure)
+    monkeypatch.setattr("agent.rounds.measure", measure)
+
+
+def called(*arguments: str) -> tuple[int, str, str]:
+    result = runner.invoke(app, list(arguments))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+# --- usage and configuration -----------------------------------------------------------------
+
+FIVE = """\
+messengers: [telegram, nosuch]
+schedule: {interval: 60}
+state: {enter: 0}
+web: {listen: "0.0.0.0:22550"}
+vantage: {colour: red}
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("config", "check", "FILE"),
+        *((name, "--config", "FILE") for name in ("run", "check", "messengers", "healthcheck")),
+        ("probe", "tcp", "127.0.0.1:1", "--config", "FILE"),
+    ],
+)
+def test_five_mistakes_are_five_lines_and_exit_2(tmp_path, command):
+    file = tmp_path / "callpath.yaml"
+    file.write_text(FIVE)
+    code, out, err = called(*(str(file) if word == "FILE" else word for word in command))
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert len(lines) == 5
+    found = {(line.split(":")[1], line.split(": ")[1]) for line in lines}
+    assert found == {
+        ("1", "messengers[1]"),
+        ("2", "schedule.interval"),
+        ("3", "state.enter"),
+        ("4", "web.listen"),
+        ("5", "vantage.colour"),
+    }
+    assert all(line.startswith(str(file)) for line in lines)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",),
+        ("check", "--nosuch"),
+        ("check", "signal-that-is-not-there"),
+        ("run", "--config", "/nosuch/file.yaml"),
+        ("config", "check", "/nosuch/file.yaml"),
+        ("config", "nosuch"),
+        ("probe",),
+        ("probe", "tcp"),
+        ("probe", "nosuch", "127.0.0.1:1"),
+        ("probe", "tcp", "127.0.0.1"),
+        ("probe", "tcp", "127.0.0.1:0"),
+        ("probe", "tcp", "127.0.0.1:65536"),
+        ("probe", "tcp", "127.0.0.1:\N{SUPERSCRIPT TWO}"),
+        ("probe", "tcp", "a..b:443"),
+        ("probe", "tcp", "[::1:443"),
+        ("probe", "tcp", "-:443"),
+        ("probe", "tcp", ":443"),
+        ("probe", "tcp", "127.0.0.1:1", "--nosuch", "x"),
+        ("probe", "tcp", "127.0.0.1:1", "--family", "ipv5"),
+        ("probe", "tcp", "127.0.0.1:1", "--family"),
+        ("probe", "tcp", "127.0.0.1:1", "--timeout", "5"),
+        ("probe", "tcp", "127.0.0.1:1", "--timeout", "0s"),
+        ("probe", "tcp", "example.test:1", "--address", "nonsense"),
+        ("probe", "tcp", "127.0.0.1:1", "stray"),
+        ("probe", "tcp", "telegram/nosuch"),
+        ("probe", "https", "ftp://127.0.0.1/"),
+        ("probe", "https", "https://127.0.0.1:99999/"),
+        ("probe", "https", "https://[::1/"),
+        ("probe", "https", "https://u:p@127.0.0.1/"),
+        ("probe", "https", "https://127.0.0.1/", "--expect-status", "abc"),
+        ("probe", "https", "https://127.0.0.1/", "--expect-status", "\N{SUPERSCRIPT TWO}"),
+        ("probe", "https", "https://127.0.0.1/", "--method", "DELETE"),
+        ("probe", "stun", "127.0.0.1:1", "--dress", "tuxedo"),
+        ("probe", "stun", "127.0.0.1:1", "--transport", "sctp"),
+        ("probe", "dns", "127.0.0.1"),  # without --query
+        ("probe", "dns", "127.0.0.1", "--query", "a..b"),
+        ("probe", "dns", "127.0.0.1", "--query", "a.test", "--type", "FOO"),
+        ("probe", "tls", "127.0.0.1:1", "--server-name", "a..b"),
+        ("probe", "https", "127.0.0.1:1", "--url", "ftp://127.0.0.1/"),
+        ("probe", "dns", "nosuch-resolver", "--query", "example.test"),
+        ("probe", "dns", "quad9/smoke", "--query", "example.test"),
+    ],
+)
+def test_usage_errors_are_exit_2_with_a_sentence(arguments):
+    code, out, err = called(*arguments)
+    assert (code, out) == (2, "")
+    assert err.strip()
+    assert "Traceback" not in err
+
+
+def test_without_a_command_help_is_shown():
+    code, out, err = called()
+    assert code in (0, 2)
+    assert "healthcheck" in out + err
+
+
+def test_version_names_program_rules_and_catalogue():
+    code, out, _ = called("--version")
+    assert code == 0
+    assert out.startswith(f"callpath {wiring.callpath_version()}, rules ")
+    assert "catalogue " in out
+
+
+def test_config_check_show_and_schema(tmp_path):
+    file = tmp_path / "callpath.yaml"
+    file.write_text("messengers: [telegram]\nstate: {enter: 4}\n")
+    code, out, _ = called("config", "check", str(file))
+    assert (code, out.startswith("ok: telegram;")) == (0, True)
+    code, out, _ = called("config", "show", str(file))
+    assert code == 0
+    assert "enter: 4" in out
+    code, out, _ = called("config", "schema")
+    assert (code, set(json.loads(out))) == (0, {"callpath", "messenger", "controls"})
+
+
+def test_messengers_lists_every_target_once():
+    code, out, _ = called("messengers", "--json")
+    rows = json.loads(out)["targets"]
+    config = load(None)
+    wanted = [t for m in config.messengers for t in m.targets] + list(config.controls)
+    assert code == 0
+    assert len(rows) == len(wanted)
+    assert all(row["port"] or row["host"] for row in rows)
+    code, out, _ = called("messengers")
+    assert code == 0
+    assert f"{len(wanted)} targets" in out
+
+
+def test_healthcheck_of_nobody_is_exit_1(tmp_path):
+    file = tmp_path / "callpath.yaml"
+    file.write_text('web: {listen: "127.0.0.1:9"}\n')
+    code, out, err = called("healthcheck", "--config", str(file))
+    assert (code, out) == (1, "")
+    assert "127.0.0.1:9" in err
+
+
+# --- options of a probe by hand --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ([], {}),
+        (["--server-name", "a"], {"server_name": "a"}),
+        (["--server-name=a"], {"server_name": "a"}),
+        (["--expect-body=a=b"], {"expect_body": "a=b"}),
+        (["--a", "--b"], {"a": "--b"}),
+        (["--a=", "--b=1"], {"a": "", "b": "1"}),
+    ],
+)
+def test_options(arguments, options):
+    assert parse_options(arguments) == options
+
+
+@pytest.mark.parametrize("arguments", [["a"], ["--a"], ["-a", "b"], ["--a", "b", "c"]])
+def test_options_that_are_none(arguments):
+    with pytest.raises(UsageProblem):
+        parse_options(arguments)
+
+
+RELAY = target(
+    "relay",
+    probe=FakeStun(World()),
+    host="relay.test",
+    addresses=("192.0.2.5",),
+    family=Family.IPV4,
+    timeout=3.0,
+)
+
+
+def checked(monkeypatch, kind: str, where: str, config=None, **options: str) -> Any:
+    """The check that would be measured."""
+    found: list[Any] = []
+
+    async def measure(given: Any, env: Any) -> Measured:
+        found.append(given)
+        return Measured((seen(target()),), (), frozenset())
+
+    monkeypatch.setattr(byhand, "measure", measure)
+    config = config or load(None)
+    asyncio.run(byhand.probe_once(config, kind, where, options, rfc_timers=False))
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("where", "host", "port"),
+    [
+        ("relay.test:3478", "relay.test", 3478),
+        ("192.0.2.1:3478", "192.0.2.1", 3478),
+        ("[2001:db8::1]:3478", "2001:db8::1", 3478),
+        ("https://web.test/", "web.test", 443),
+        ("http://web.test:8080/x", "web.test", 8080),
+    ],
+)
+def test_a_place(monkeypatch, where, host, port):
+    made = checked(monkeypatch, "stun", where, dress="ice", timeout="2s", family="ipv4")
+    assert (made.host, made.port, made.timeout, made.family) == (host, port, 2.0, Family.IPV4)
+    assert str(made.probe.dress) == "ice"
+
+
+def test_https_of_a_place_and_of_a_url(monkeypatch):
+    made = checked(monkeypatch, "https", "https://web.test/x", expect_status="200, 204")
+    assert (made.probe.url, made.probe.expect_status) == ("https://web.test/x", (200, 204))
+
+
+def test_a_resolver(monkeypatch):
+    made = checked(monkeypatch, "dns", "192.0.2.1:5353", query="a.test", type="AAAA")
+    assert (made.host, made.port) == ("192.0.2.1", 5353)
+    assert (made.probe.resolver, made.probe.type) == ("192.0.2.1:5353", "AAAA")
+    made = checked(monkeypatch, "dns", "quad9/tls", query="a.test")
+    assert (made.host, made.port, made.probe.handshake) == ("9.9.9.9", 853, True)
+
+
+def first(config: Any, kind: str) -> Any:
+    everything = (*(t for m in config.messengers for t in m.targets), *config.controls)
+    return next(t for t in everything if t.target.probe == kind)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls", "https", "stun", "turn", "dtls"])
+def test_a_configured_target_keeps_its_settings_beside_the_options_given(monkeypatch, kind):
+    config = load(None)
+    known = first(config, kind)
+    where = f"{known.target.messenger}/{known.target.name}"
+    made = checked(monkeypatch, kind, where, config)
+    assert (made.probe, made.host, made.port) == (known.probe, known.host, known.port)
+    made = checked(monkeypatch, kind, where, config, timeout="2s")
+    assert (made.probe, made.host, made.port) == (known.probe, known.host, known.port)
+    assert (made.pinned, made.timeout) == (known.addresses, 2.0)
+    assert made.family is known.family
+    made = checked(monkeypatch, kind, where, config, address="192.0.2.9")
+    assert made.pinned == ("192.0.2.9",)
+
+
+def test_a_configured_dns_target_with_another_type(monkeypatch):
+    config = load(None)
+    known = first(config, "dns")
+    where = f"{known.target.messenger}/{known.target.name}"
+    monkeypatch.setattr(byhand.resolver, "endpoint", lambda env, text: ("192.0.2.53", 53))
+    made = checked(monkeypatch, "dns", where, config, type="AAAA")
+    assert (made.host, made.port) == ("192.0.2.53", 53)
+    assert made.probe == type(known.probe)(known.probe.query, "AAAA", known.probe.resolver)
+    with pytest.raises(UsageProblem):
+        checked(monkeypatch, "tcp", where, config)
+
+
+def test_a_configured_target_in_another_way(monkeypatch):
+    config = load(None)
+    known = first(config, "https")
+    where = f"{known.target.messenger}/{known.target.name}"
+    made = checked(monkeypatch, "tcp", where, config)
+    assert (made.host, made.port) == (known.host, known.port)
+    assert made.probe.kind == "tcp"
+
+
+def test_a_probe_by_hand_that_works_nowhere_is_exit_1(monkeypatch):
+    async def measure(given: Any, env: Any) -> Measured:
+        return Measured((seen(target("x"), Failure.TIMEOUT),), (), frozenset())
+
+    monkeypatch.setattr(byhand, "measure", measure)
+    code, out, _ = called("probe", "tcp", "192.0.2.1:443", "--json")
+    document = json.loads(out)
+    assert (code, document["version"], document["observations"][0]["works"]) == (1, 1, False)
+
+
+# --- exit codes of check ---------------------------------------------------------------------
+
+S, V = Status, VantageStatus
+
+
+@pytest.mark.parametrize(
+    ("vantage", "statuses", "code"),
+    [
+        (V.ONLINE, [S.OK], 0),
+        (V.RESTRICTED, [S.OK, S.UNKNOWN], 0),
+        (V.ONLINE, [S.OK, S.DEGRADED], 1),
+        (V.ONLINE, [S.BLOCKED], 1),
+        (V.ONLINE, [S.UNREACHABLE, S.UNKNOWN], 1),
+        (V.ONLINE, [S.UNKNOWN, S.UNKNOWN], 3),
+        (V.OFFLINE, [S.UNKNOWN], 3),
+        (V.PORTAL, [S.UNKNOWN], 3),
+        (V.FAULTY, [S.UNKNOWN], 3),
+        (V.TUNNELLED, [S.UNKNOWN], 3),
+        (V.OFFLINE, [S.OK], 3),
+    ],
+)
+def test_exit_codes(vantage, statuses, code):
+    diagnoses = tuple(Diagnosis("m", "call", s, "", "x: y.", 0, 0, 0, 0) for s in statuses)
+    assert exit_code(Report(0.0, Vantage("v", vantage, ""), diagnoses)) == code
+
+
+def test_check_prints_a_table_or_a_document(monkeypatch):
+    diagnosis = Diagnosis(
+        "telegram", "call", S.DEGRADED, "quorum", "Telegram calls: so.", 1, 2, 2, 3
+    )
+    report = Report(0.0, Vantage("v", V.ONLINE, "controls answer"), (diagnosis,))
+
+    async def fake(config: Any, names: tuple[str, ...], *, quiet: bool) -> Report:
+        assert names == ("telegram",)
+        return report
+
+    monkeypatch.setattr(check, "run_check", fake)
+    code, out, _ = called("check", "telegram")
+    assert code == 1
+    assert "degraded" in out
+    assert "1 of 2" in out
+    code, out, _ = called("check", "telegram", "--json")
+    document = json.loads(out)
+    assert (code, document["channels"][0]["status"], document["observations"]) == (
+        1,
+        "degraded",
+        [],
+    )
+
+
+async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_path):
+    """It says what it saw, remembers nothing, and leaves nothing behind."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    config = configuration(
+        (messenger(target("a")),),
+        (control("c", probe=FakeStun(World()), kind=""),),
+        state_dir=str(tmp_path / "file" / "state"),
+    )
+
+    async def fake(self: core.Core, names: tuple[str, ...]) -> Report:
+        assert not self.store.healthy
+        return self.report()
+
+    monkeypatch.setattr(core.Core, "check", fake)
+    assert (await run_check(config, ("m",), quiet=True)).diagnoses
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+# --- wiring ----------------------------------------------------------------------------------
+
+
+def fast(*targets, **limits):
+    limits = {"min_interval": "1s", "fast_prefixes": ["192.0.2.0/24"], **limits}
+    schedule = {"interval": "1s"} if limits["min_interval"] == "1s" else {}
+    controls = (control("c", probe=FakeStun(World()), kind=""),)
+    return configuration((messenger(*targets),), controls, limits=limits, schedule=schedule)
+
+
+def test_a_short_interval_is_for_fast_prefixes_only():
+    inside = target("a", host="192.0.2.1")
+    named = target("b", host="relay.test")
+    outside = target("c", host="198.51.100.1")
+    pinned = target("d", host="relay.test", addresses=("192.0.2.1", "2001:db8::1"))
+    wiring.refuse_fast_targets(fast(inside, named))
+    with pytest.raises(ConfigError) as caught:
+        wiring.refuse_fast_targets(fast(inside, outside, pinned))
+    assert [p.key for p in caught.value.problems] == ["m/c", "m/d"]
+    wiring.refuse_fast_targets(fast(outside, min_interval="60s", fast_prefixes=[]))
+
+
+def test_state_dir(monkeypatch, own_state, tmp_path):
+    def where(**given):
+        return wiring.state_dir(configuration((), (), **given))
+
+    assert where() == own_state
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+    assert where() == Path("/var/lib/one")
+    assert where(state_dir=str(tmp_path)) == tmp_path
+
+
+def test_contact_rows_say_how_often_and_how_much():
+    relay = target("relay", host="relay.test", addresses=("192.0.2.1",))
+    config = configuration((messenger(relay),), (control("c", probe=FakeStun(World()), kind=""),))
+    rows = {row["target"]: row for row in wiring.contact_rows(config)}
+    assert rows["relay"]["seconds"] == 60
+    assert rows["relay"]["bytes_per_day"] == 1440 * 900
+    assert (rows["c"]["role"], rows["c"]["channel"]) == ("foreign", "")
+
+
+def test_the_environment_is_what_was_configured():
+    config = configuration(
+        (),
+        (),
+        source_address="192.0.2.3",
+        resolvers={"system": "192.0.2.53"},
+        limits={"bytes_per_day": "1MiB"},
+    )
+    env, manners = environment(config)
+    assert (env.source.address, env.source.interface) == ("192.0.2.3", "")
+    assert env.system == "192.0.2.53"
+    assert env.courtesy is manners
+    assert env.traffic is manners.traffic
+    assert limits_of(config.settings).bytes_per_day == 2**20
+    named, _ = environment(configuration((), (), source_address="wlan0"))
+    assert (named.source.address, named.source.interface) == ("", "wlan0")
+
+
+def test_a_target_becomes_a_check():
+    config = load(None)
+    env, _ = environment(config)
+    made = to_check(RELAY, env)
+    assert (made.host, made.port, made.pinned) == ("relay.test", 3478, ("192.0.2.5",))
+    assert (made.family, made.timeout) == (Family.IPV4, 3.0)
+    assert dress_of(RELAY) == "bare"
+
+
+def test_a_resolver_that_is_not_to_be_had_is_not_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr("probes.net.resolver._RESOLV_CONF", tmp_path / "none")
+    config = load(None)
+    env, _ = environment(config)
+    system = next(t for m in config.messengers for t in m.targets if t.target.probe == "dns")
+    with pytest.raises(NotMeasured, match="no_resolver"):
+        to_check(system, env)
+
+
+def test_every_command_of_the_design_is_there():
+    group = typer.main.get_command(app)
+    assert {*group.commands} == {"run", "check", "probe", "messengers", "healthcheck", "config"}
+    assert {*group.commands["config"].commands} == {"check", "show", "schema"}

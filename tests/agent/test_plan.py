@@ -1,0 +1,150 @@
+"""Which checks a round asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import plan
+from agent.plan import Asked, Cadence
+from tests.agent.building import FakeStun, FakeTcp, FakeTls, World, target
+
+CADENCE = Cadence(60, 300)
+WORLD = World()
+STUN, TLS, TCP = FakeStun(WORLD), FakeTls(WORLD), FakeTcp(WORLD)
+CALM: frozenset[str] = frozenset()
+
+
+def asks(targets, asked, now, undecided=CALM):
+    made = plan.plan(targets, asked, undecided, CADENCE, now)
+    return [(ask.target.target.name, ask.partial) for ask in made]
+
+
+def test_what_was_never_asked_is_asked_in_full():
+    targets = [target("s", probe=STUN), target("t", probe=TLS), target("c", probe=TCP)]
+    assert asks(targets, {}, 1000.0) == [("s", False), ("t", False), ("c", False)]
+
+
+@pytest.mark.parametrize(
+    ("probe", "since_full", "expected"),
+    [
+        (STUN, 30, []),
+        (STUN, 58, []),
+        (STUN, 59, [("x", False)]),  # a beat may come a little early, no round is left out
+        (TLS, 60, [("x", True)]),
+        (TLS, 293, [("x", True)]),
+        (TLS, 295, [("x", False)]),
+    ],
+)
+def test_intervals(probe, since_full, expected):
+    now = 10_000.0
+    asked = {"x": Asked(run=now - min(since_full, 60), full=now - since_full)}
+    assert asks([target("x", probe=probe)], asked, now) == expected
+
+
+def test_a_handshake_is_asked_every_round_while_its_channel_is_undecided():
+    asked = {n: Asked(10_000, 10_000) for n in ("x", "other")}
+    targets = [target("x", probe=TLS), target("other", probe=TLS, channel="web")]
+    found = asks(targets, asked, 10_060, frozenset({"call"}))
+    assert found == [("x", False), ("other", True)]
+
+
+def test_an_interval_of_its_own_holds_whatever_the_channel_does():
+    rare = target("x", probe=TLS, interval=600.0)
+    asked = {"x": Asked(10_000, 10_000)}
+    assert asks([rare], asked, 10_300, frozenset({"call"})) == []
+    assert asks([rare], asked, 10_600) == [("x", False)]
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_asking():
+    asked = {"x": Asked(10_000, 10_000)}
+    assert asks([target("x", probe=STUN)], asked, 6_400) == [("x", False)]
+
+
+def rounds_of(count: int, unasked: frozenset[str] = CALM, rounds: int = 20) -> Counter[str]:
+    """How often each target of a group that rotates gets its turn; ``unasked`` have no address."""
+    targets = [target(f"t{i:02}", probe=TCP, host=f"192.0.2.{i}") for i in range(count)]
+    asked: dict[str, Asked] = {}
+    turns: Counter[str] = Counter()
+    for number in range(rounds):
+        now = 10_000 + number * 66.0
+        made = asks(targets, asked, now)
+        assert len(made) <= plan.PER_ROUND
+        for name, _ in made:
+            turns[name] += 1
+            asked[name] = Asked(now, 0.0 if name in unasked else now)
+    return turns
+
+
+def test_large_groups_rotate_and_everybody_has_a_turn():
+    turns = rounds_of(39)
+    assert len(turns) == 39
+    assert max(turns.values()) - min(turns.values()) <= 1
+
+
+def test_targets_without_an_address_keep_no_other_from_its_turn():
+    turns = rounds_of(20, unasked=frozenset(f"t{i:02}" for i in range(10)))
+    assert all(turns[f"t{i:02}"] >= 6 for i in range(20))
+
+
+def test_an_undecided_channel_asks_all_of_a_large_group():
+    targets = [target(f"t{i}", probe=TCP) for i in range(20)]
+    assert len(asks(targets, {}, 1000.0)) == plan.PER_ROUND
+    assert len(asks(targets, {}, 1000.0, frozenset({"call"}))) == 20
+
+
+def test_stun_never_rotates():
+    targets = [target(f"t{i}", probe=STUN) for i in range(20)]
+    assert len(asks(targets, {}, 1000.0)) == 20
+
+
+@pytest.mark.parametrize(
+    ("probe", "size", "expected"),
+    [(STUN, 39, 60), (TCP, 8, 60), (TCP, 9, 120), (TCP, 39, 300), (TLS, 3, 300), (TLS, 80, 600)],
+)
+def test_a_turn_comes_as_rarely_as_the_group_is_large(probe, size, expected):
+    assert plan.turn_of(target(probe=probe), CADENCE, size) == expected
+
+
+# --- the byte budget -------------------------------------------------------------------------
+
+kinds = st.sampled_from([STUN, TLS, TCP])
+fleets = st.lists(st.tuples(kinds, st.booleans(), st.integers(0, 4)), min_size=1, max_size=40)
+
+
+@given(fleets, st.integers(10_000, 50_000_000))
+def test_a_stretched_plan_fits_the_budget_or_is_stretched_as_far_as_it_goes(fleet, budget):
+    targets = [
+        target(
+            f"t{i}",
+            probe=probe,
+            channel="web" if other else "call",
+            addresses=tuple(f"192.0.2.{k}" for k in range(pins)),
+        )
+        for i, (probe, other, pins) in enumerate(fleet)
+    ]
+    made = plan.stretched(targets, CADENCE, budget)
+    assert made.interval == CADENCE.interval
+    assert 300 <= made.handshake_interval <= 24 * 300
+    total = sum(plan.bytes_a_day(targets, made))
+    assert total <= budget or made.handshake_interval == 24 * 300
+    if sum(plan.bytes_a_day(targets, CADENCE)) <= budget:
+        assert made == CADENCE
+
+
+def test_a_budget_is_not_stretched_more_than_needed():
+    targets = [target("x", probe=TLS)]
+    full = sum(plan.bytes_a_day(targets, CADENCE))
+    made = plan.stretched(targets, CADENCE, full * 0.8)
+    assert full * 0.75 < sum(plan.bytes_a_day(targets, made)) <= full * 0.8
+
+
+def test_planned_bytes_of_a_group_that_rotates_are_those_of_its_turns():
+    one = plan.planned_bytes(target(probe=TCP), CADENCE, 8)
+    assert one == 86400 / 60 * 420
+    assert plan.planned_bytes(target(probe=TCP), CADENCE, 16) == one / 2
+    pinned = target(probe=TCP, addresses=("192.0.2.1", "192.0.2.2"))
+    assert plan.planned_bytes(pinned, CADENCE, 8) == 2 * one

@@ -1,0 +1,272 @@
+"""What survives a restart, and what a bad disk costs."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.state import ChannelState, Vote
+from agent.store import Store, _state_from
+from agent.trust import Record
+from probes.model import Status
+
+OK = ChannelState(Status.OK, 5.0, votes=(Vote(5.0, Status.OK, 1.0),))
+KEY = ("m", "call")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def again(store: Store) -> Store:
+    store.close()
+    return Store(store.folder)
+
+
+def test_round_trip(store):
+    trust = {
+        ("m", "a", "bare"): Record(12, 11, True, 5.5, None),
+        ("m", "b", ""): Record(3, 0, False, None, 7.25),
+    }
+    store.put("key", b"\x00\xff")
+    store.save_trust("n1", trust)
+    store.save_states("n1", {KEY: OK, ("m", "chat"): ChannelState()})
+    store.note_rtts("n1", [("192.0.2.1", 0.5)])
+    store = again(store)
+    try:
+        assert store.get("key") == b"\x00\xff"
+        assert store.get("nothing") is None
+        assert store.trust("n1") == trust
+        assert store.states("n1") == {KEY: OK, ("m", "chat"): ChannelState()}
+        assert store.healthy
+    finally:
+        store.close()
+
+
+statuses = st.sampled_from([s for s in Status if s is not Status.UNKNOWN])
+votes = st.lists(st.builds(Vote, st.floats(0, 2e9), statuses, st.floats(0, 1)), max_size=5).map(
+    tuple
+)
+states = st.builds(
+    ChannelState,
+    st.none() | statuses,
+    st.none() | st.floats(0, 2e9),
+    st.booleans(),
+    votes,
+    votes,
+)
+
+
+@given(states)
+def test_every_state_is_read_as_it_was_written(state):
+    import json
+    from dataclasses import asdict
+
+    assert _state_from(json.loads(json.dumps(asdict(state)))) == state
+
+
+def test_networks_are_apart(store):
+    store.save_trust("n1", {("m", "a", ""): Record(1, 1, True, 1.0, None)})
+    store.save_states("n1", {KEY: OK})
+    assert store.trust("n2") == {}
+    assert store.states("n2") == {}
+    store.forget_states()
+    assert store.states("n1") == {}
+    assert store.trust("n1")
+
+
+def test_the_smallest_rtt_is_kept(store):
+    for seconds in (0.5, 0.2, 0.9):
+        store.note_rtts("n", [("192.0.2.1", seconds)])
+    assert store._read("SELECT seconds FROM rtt") == [(0.2,)]
+
+
+def test_files_are_for_their_owner_only(store):
+    store.put("a", b"b")
+    files = list(store.folder.iterdir())
+    assert stat.S_IMODE(store.folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+    assert len(files) >= 1
+
+
+# --- more than one process -------------------------------------------------------------------
+
+_WRITER = """
+import sys
+from pathlib import Path
+from agent.store import Store
+from agent.trust import Record
+store = Store(Path(sys.argv[1]))
+for number in range(int(sys.argv[3])):
+    store.save_trust("n", {("m", f"{sys.argv[2]}{number}", ""): Record(1, 1, True, 1.0, None)})
+    assert store.healthy
+store.close()
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
+    """Also when both make the file: the agent and ``callpath check`` start together."""
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path / "s"), name, "50"])
+        for name in "abcd"
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0, 0]
+    store = Store(tmp_path / "s")
+    assert len(store.trust("n")) == 200
+    store.close()
+
+
+def test_threads_share_one_store(store):
+    def write(name: str) -> None:
+        for number in range(50):
+            store.put(f"{name}{number}", b"x")
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store._read("SELECT count(*) FROM meta") == [(200,)]
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from agent.store import Store
+from agent.state import ChannelState, Vote
+from probes.model import Status
+store = Store(Path(sys.argv[1]))
+number = int(sys.argv[2])
+while True:
+    number += 1
+    votes = (Vote(float(number), Status.OK, 1.0),) * 20
+    store.save_states("n", {
+        ("m", channel): ChannelState(Status.OK, float(number), votes=votes, window=votes)
+        for channel in ("chat", "call", "media", "web")
+    })
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_a_kill_at_any_moment_loses_at_most_the_round_in_progress(tmp_path):
+    written = 0
+    for turn in range(6):
+        command = [sys.executable, "-c", _KILLED, str(tmp_path / "s"), str(written)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(5 + 7 * turn):
+            written = int(process.stdout.readline())
+        process.kill()
+        rest = process.stdout.read().split()
+        process.wait(30)
+        process.stdout.close()
+        written = int(rest[-1]) if rest else written
+        store = Store(tmp_path / "s")
+        found = store.states("n")
+        store.close()
+        since = {state.since for state in found.values()}
+        assert len(found) == 4
+        assert len(since) == 1, "a round is written whole or not at all"
+        assert written <= since.pop() <= written + 1
+        assert not list((tmp_path / "s").glob("*.damaged"))
+
+
+# --- bad disks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage", [b"this is no database" * 200, b"SQLite format 3\x00" + b"\xff" * 5000]
+)
+def test_a_damaged_file_is_set_aside_and_said(tmp_path, damage, caplog):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "callpath.sqlite").write_bytes(damage)
+    store = Store(folder)
+    assert "damaged" in caplog.text
+    assert store.healthy
+    store.put("a", b"b")
+    store = again(store)
+    assert store.get("a") == b"b"
+    store.close()
+    assert (folder / "callpath.damaged").read_bytes() == damage
+    assert stat.S_IMODE((folder / "callpath.sqlite").stat().st_mode) == 0o600
+
+
+def test_a_folder_that_cannot_be_made_costs_only_the_memory(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "state")
+    assert not store.healthy
+    assert "nothing will be remembered" in caplog.text
+    store.put("a", b"b")
+    assert store.get("a") == b"b"
+    assert not store.healthy
+    store.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away to chattr")
+def test_an_unwritable_folder_costs_only_the_memory(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir(mode=0o500)
+    command = [sys.executable, "-c", _UNWRITABLE, str(folder)]
+    # Root may write everywhere: the child gives that up first.
+    assert subprocess.run(command, check=False, timeout=60).returncode == 0
+
+
+_UNWRITABLE = """
+import os, sys
+from pathlib import Path
+from agent.store import Store
+folder = Path(sys.argv[1])
+for parent in folder.parents:
+    if str(parent).startswith("/tmp/"):
+        os.chmod(parent, 0o755)
+os.setuid(65534)
+store = Store(folder)
+assert not store.healthy
+store.put("a", b"b")
+assert store.get("a") == b"b"
+"""
+
+
+def test_a_disk_that_fails_later_is_said_once_and_recovers(store, caplog):
+    blocker = sqlite3.connect(store.folder / "callpath.sqlite", timeout=0)
+    blocker.execute("BEGIN IMMEDIATE")
+    store._db.execute("PRAGMA busy_timeout = 1")
+    store.put("a", b"1")
+    store.put("a", b"2")
+    assert not store.healthy
+    assert caplog.text.count("cannot be written") == 1
+    blocker.rollback()
+    blocker.close()
+    store.put("a", b"3")
+    assert store.healthy
+    assert store.get("a") == b"3"
+
+
+def test_states_that_make_no_sense_are_left_out(store):
+    store.save_states("n", {KEY: OK})
+    rows = ["null", "[]", "{}", "x", '{"confirmed": "marvellous"}']
+    sql = "INSERT INTO states VALUES ('n', 'm', ?, ?)"
+    store._write(sql, [(f"c{number}", row) for number, row in enumerate(rows)])
+    assert store.states("n") == {KEY: OK}
+
+
+def test_writing_after_closing_is_no_exception(store):
+    store.close()
+    store.put("a", b"b")
+    assert store.get("a") is None
+    assert not store.healthy
