@@ -16,7 +16,7 @@ from agent.network import default_route, is_tunnel
 from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
-from agent.state import SEVERITY, ChannelState, Policy, Steady, fold, resumed
+from agent.state import ChannelState, Policy, Steady, fold, is_news, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
@@ -248,7 +248,7 @@ class Core:
             controls.judgement.share,
             self.knobs.policy,
             spoiled=masked or controls.spoiled,
-            news=_is_news(raw, state.confirmed, concluded),
+            news=is_news(raw, state.confirmed, concluded),
         )
         return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
 
@@ -352,6 +352,7 @@ class Core:
         if shown is not None:
             self.ready = True
             for d in shown:
+                self._log_change(d)
                 self.shown[(d.messenger, d.channel)] = d
         self._reshow()
         self._refresh_figures()
@@ -367,6 +368,12 @@ class Core:
                 ready=self.ready,
             )
         )
+
+    def _log_change(self, now: Diagnosis) -> None:
+        before = self.shown.get((now.messenger, now.channel))
+        if before is not None and before.status is not now.status:
+            channel = f"{now.messenger} {now.channel}"
+            log.info("%s: %s -> %s: %s", channel, before.status, now.status, now.summary)
 
     def _channel_figures(self) -> dict[tuple[str, str], ChannelFigures]:
         return {k: ChannelFigures(s.success_ratio) for k, s in self.states.items()}
@@ -462,20 +469,6 @@ class Core:
             await asyncio.gather(self._controls_task, return_exceptions=True)
         runners = (self.controls, *self.runners.values())
         await asyncio.gather(*(runner.stop() for runner in runners))
-
-
-def _is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str]) -> bool:
-    """Did this round itself see what ``raw`` says beyond what is confirmed?
-
-    An observation stays evidence for several rounds, but has one vote.
-    """
-    if raw.status is Status.UNKNOWN or raw.status is confirmed:
-        return True
-    seen = [t for t in raw.targets if t.proven and t.target.name in concluded]
-    if confirmed is None and raw.status is Status.OK:
-        return True  # the first good round is believed at once
-    worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]
-    return any(t.works is False for t in seen) if worse else bool(seen)
 
 
 _CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})

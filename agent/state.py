@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from probes.model import Status
+from probes.model import Diagnosis, Status
 
 SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.BLOCKED: 2, Status.UNREACHABLE: 2}
 WINDOW = 20
@@ -95,6 +95,21 @@ def fold(
     window = (*state.window, vote)[-WINDOW:]
     state = replace(state, votes=votes, window=window, unmeasured=0)
     return _comes_and_goes(_move(state, policy))
+
+
+def is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str]) -> bool:
+    """Did this round itself see what ``raw`` says beyond what is confirmed?
+
+    ``concluded``: the targets of which it learned something. An observation stays evidence for
+    several rounds, but has one vote.
+    """
+    if raw.status is Status.UNKNOWN or raw.status is confirmed:
+        return True
+    if confirmed is None and raw.status is Status.OK:
+        return True  # the first good round is believed at once
+    seen = [t for t in raw.targets if t.proven and t.target.name in concluded]
+    worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]
+    return any(t.works is False for t in seen) if worse else bool(seen)
 
 
 def resumed(state: ChannelState, now: float, horizon: float) -> ChannelState:

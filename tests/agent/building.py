@@ -7,6 +7,7 @@ import itertools
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -247,6 +248,13 @@ def configuration(
 
 def environment(**given: Any) -> Environment:
     return Environment(own=OwnAddresses(local=frozenset()), system="127.0.0.1:9", **given)
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for something that another task, process or thread is about to do."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 class Clock:

@@ -28,6 +28,7 @@ from tests.agent.building import (
     control,
     messenger,
     target,
+    until,
 )
 
 RELAYS = [f"198.51.100.{n}" for n in range(1, 6)]
@@ -282,6 +283,17 @@ async def test_without_a_measured_control_nothing_counts(line):
     assert "no control was measured" in line.core.vantage().reason
 
 
+async def test_a_line_that_was_offline_is_not_online_for_want_of_measuring(line):
+    await line.round()
+    line.cut()
+    await line.round(2)
+    line.clock.forward(3600)
+    line.world.buggy.update({*WEB, *STUN})
+    shown = await line.round(3)
+    assert line.core.vantage().status is VantageStatus.OFFLINE
+    assert {d.reason for d in shown.values()} == {"offline"}
+
+
 async def test_a_bug_in_the_controls_costs_the_round_and_not_the_agent(line, monkeypatch, caplog):
     await line.round()
     judge = core_module.judge
@@ -386,9 +398,7 @@ async def test_a_network_that_changes_while_a_round_is_under_way_breaks_nothing(
     move(line, "100.64.7.7", "lte")
     line.world.hanging.add(RELAYS[0])
     task = asyncio.create_task(line.round())
-    async with asyncio.timeout(10):
-        while line.figures.network_changes == 0:
-            await asyncio.sleep(0.01)
+    await until(lambda: line.figures.network_changes)
     line.world.hanging.clear()
     shown = await task
     assert {d.reason for d in shown.values()} == {"network_changed"}
@@ -497,9 +507,7 @@ async def test_what_was_stopped_publishes_nothing_more(line):
     line.world.hanging.update(STUN)
     beat = Beat(line.clock.wall)
     task = asyncio.create_task(line.core.run_messenger("m", beat))
-    async with asyncio.timeout(10):
-        while not line.world.sending[STUN[0]]:
-            await asyncio.sleep(0.01)
+    await until(lambda: line.world.sending[STUN[0]])
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     published = len(line.updates)

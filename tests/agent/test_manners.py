@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,7 +145,7 @@ async def test_handshakes_to_one_destination_are_half_a_second_apart(clock, slee
     for name in "abcdef":
         assert await handshaken(of, name=name) == ""
         starts.append(clock.steady)
-    gaps = [later - before for before, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - before for before, later in pairwise(starts)]
     assert gaps == pytest.approx([manners.HANDSHAKE_GAP] * 5)
     before = clock.steady
     await handshaken(of, address=B)
@@ -228,7 +229,7 @@ async def test_a_reload_is_no_licence_to_ask_twice(clock, sleeping):
     await handshaken(old)
     await handshaken(old)
     old.traffic.add(300, 300)
-    old.paused = False
+    assert old.spent_today() == 600
     new = limited(bytes_per_day=1000)
     new.inherit(old)
     assert await asked(new) == "min_interval"

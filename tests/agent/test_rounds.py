@@ -13,7 +13,16 @@ from agent.rounds import Beat, Runner, control_results, lateness, mapped_by_owne
 from probes.measure import BOTH
 from probes.model import Family
 from probes.net.environment import Traffic
-from tests.agent.building import Clock, FakeStun, FakeTcp, FakeTls, World, environment, target
+from tests.agent.building import (
+    Clock,
+    FakeStun,
+    FakeTcp,
+    FakeTls,
+    World,
+    environment,
+    target,
+    until,
+)
 
 CADENCE = Cadence(60, 300)
 QUICK = Cadence(0.5, 2.5)
@@ -142,9 +151,7 @@ async def test_stop_reports_nothing_sends_nothing_more_and_leaves_it_due(clock):
     world = World(hanging={A})
     of = runner(target("a", probe=FakeTls(world)))
     first = asyncio.create_task(ask(of, QUICK))
-    async with asyncio.timeout(5):
-        while not world.sending[A]:
-            await asyncio.sleep(0.01)
+    await until(lambda: world.sending[A])
     await of.stop()
     sent = world.sending[A]
     ran = await first
@@ -270,9 +277,7 @@ async def test_another_network_makes_no_evidence_of_what_is_under_way(clock):
     world = World(hanging={B})
     of = runner(target("a", probe=FakeStun(world)), target("b", probe=FakeStun(world), host=B))
     task = asyncio.create_task(ask(of, QUICK))
-    async with asyncio.timeout(5):
-        while not world.sending[B] or not of._running["a"].task.done():
-            await asyncio.sleep(0.01)
+    await until(lambda: world.sending[B] and of._running["a"].task.done())
     of.forget()
     world.hanging.clear()
     ran = await task

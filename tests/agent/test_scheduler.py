@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import scheduler
 from agent.scheduler import Beats, Schedule
-from tests.agent.building import Clock
+from tests.agent.building import Clock, until
 
 INTERVAL = 60.0
 
@@ -27,7 +28,7 @@ def test_beats_are_never_shorter_than_the_interval_and_a_fifth_longer_at_most(se
     due = [of.after(None, first)]
     for _ in range(100):
         due.append(of.after(due[-1], due[-1]))
-    gaps = [b - a for a, b in zip(due, due[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(due)]
     assert all(INTERVAL - 1e-6 <= gap <= 1.2 * INTERVAL + 1e-6 for gap in gaps)
     assert len(set(gaps)) > 50  # drawn anew each time
 
@@ -115,12 +116,6 @@ class Recorder:
             skipped=lambda reason: self.skipped.update((reason,)),
             lag=self.lags.append,
         )
-
-
-async def until(condition, seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_every_name_runs_on_every_beat():

@@ -56,6 +56,7 @@ def test_trust_is_earned(proof, runs, expected):
 def test_an_outage_does_not_undo_what_was_earned():
     record = learn(Proof.UNPROVEN, "+" * 10 + "-" * 5000, siblings=False)
     assert proven(record, Proof.UNPROVEN, now=100 * DAY)
+    assert (record.runs, record.answered) == (10, 10)
 
 
 def test_trust_lapses_after_thirty_days_of_silence_while_siblings_answer():

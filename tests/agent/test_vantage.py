@@ -25,7 +25,7 @@ def portal_check(failure=None, **given):
 
 
 def line(*, foreign=None, domestic=None, udp=None, portal=None):
-    """Four foreign, two domestic, three STUN and one portal control; a failure for all of a kind."""
+    """Four foreign, two domestic, three STUN, one portal control; one failure per kind."""
     return [
         *(web(f"f{n}", foreign) for n in range(4)),
         *(web(f"d{n}", domestic, role=Role.DOMESTIC) for n in range(2)),

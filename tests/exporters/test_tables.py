@@ -1,0 +1,102 @@
+"""Tables for people, also when the network wrote their text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from exporters import tables
+from probes.model import Failure, Status, StepResult, Vantage, VantageStatus
+from tests.exporters.building import HOSTILE, RELAY, diagnosis, observation, report
+
+ROW = {
+    "messenger": "m",
+    "channel": "call",
+    "role": "",
+    "target": "relay",
+    "probe": "stun",
+    "host": "relay.test",
+    "port": 3478,
+    "addresses": ["192.0.2.1"],
+    "seconds": 60.0,
+    "bytes_per_day": 1_296_000,
+    "proof": "captured",
+    "informative": False,
+}
+
+
+def harmless(text: str) -> None:
+    assert all(char == "\n" or char.isprintable() for char in text)
+    assert "\x1b" not in text
+
+
+def test_a_report(capsys):
+    seen = (observation(failure=Failure.TIMEOUT, requests=5, answered=1),)
+    tables.report(report(observations=seen), 12.4)
+    out = capsys.readouterr().out
+    assert out.startswith("This line is online: controls answer.\n")
+    assert "0 of 2" in out
+    assert "unreachable, none of 2 servers answers; 2 failed." in out
+    assert "exchange: timeout" in out
+    assert "1 of 5 answered" in out
+    assert out.endswith("1 observations in 12 s.\n")
+    harmless(out)
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("vantage", list(VantageStatus))
+def test_every_status_can_be_shown(capsys, status, vantage):
+    made = report(diagnosis(status=status), vantage=Vantage("v", vantage, "so"))
+    tables.report(made, 1.0)
+    out = capsys.readouterr().out
+    assert str(status) in out
+    assert str(vantage) in out
+
+
+def test_a_run_by_hand(capsys):
+    seen = observation(rtt_seconds=0.0312345678, answers=("192.0.2.1", "192.0.2.2"), sent=5)
+    tables.observations([seen, replace(seen, steps=(StepResult("tls", 1.5, Failure.RESET, "x"),))])
+    out = capsys.readouterr().out
+    assert "stun relay at 192.0.2.1: works" in out
+    assert "stun relay at 192.0.2.1: does not work" in out
+    assert "failed: reset" in out
+    assert "rtt_seconds = 0.0312346" in out
+    assert "answers = 192.0.2.1, 192.0.2.2" in out
+    assert "    sent = 5" in out
+
+
+def test_text_from_the_network_is_harmless(capsys):
+    step = StepResult("exchange", 1.0, Failure.OTHER, HOSTILE)
+    seen = replace(observation(realm=HOSTILE, answers=(HOSTILE, "b")), steps=(step,))
+    tables.observations([seen])
+    out = capsys.readouterr().out
+    harmless(out)
+    assert "[bold]x[/bold]" in out, "shown as it is, not obeyed"
+    assert ":warning:" in out
+
+
+def test_an_address_is_no_emoji(capsys):
+    seen = observation(failure=Failure.TIMEOUT, address="2001:db8:100:1234::1")
+    tables.observations([seen])
+    tables.report(report(observations=(seen,)), 1.0)
+    tables.contacts([{**ROW, "addresses": ["2001:db8:100:1234::1"]}])
+    assert capsys.readouterr().out.count("2001:db8:100:1234::1") == 3
+
+
+def test_what_would_be_contacted(capsys):
+    rows = [ROW, {**ROW, "target": "b", "seconds": 0.5, "informative": True, "bytes_per_day": 900}]
+    tables.contacts(rows)
+    out = capsys.readouterr().out
+    assert "relay.test:3478 (192.0.2.1)" in out
+    assert "1 min" in out
+    assert "0.5 s" in out
+    assert "captured, informative" in out
+    assert "1.2 MiB" in out
+    assert "2 targets, about 1.2 MiB a day." in out
+
+
+def test_a_target_of_that_name_elsewhere_is_not_shown(capsys):
+    other = observation(replace(RELAY, messenger="other"), Failure.TIMEOUT, address="198.51.100.9")
+    tables.report(report(observations=(other,)), 1.0)
+    assert "198.51.100.9" not in capsys.readouterr().out
