@@ -141,13 +141,16 @@ class Runner:
         else:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
+        # What ended since the last round was judged counts for this one, and may be asked again.
+        ended = self._collect()
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
         gap = spacing(len(asks), cadence.interval) if not in_full else PER_CHECK
         for index, ask in enumerate(asks):
             self._start(ask, beat, index * gap, families, now)
         cut_off = started + (CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval)
         await self._wait(cut_off)
-        return self._collect()
+        ran = self._collect()
+        return Ran(ended.finished + ran.finished, ran.unfinished, ended.skipped + ran.skipped)
 
     def going(self) -> int:
         """How many checks are under way."""

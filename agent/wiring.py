@@ -180,8 +180,7 @@ class Agent:
         core = self._core
 
         async def work(name: str, beat: Beat) -> None:
-            if not core.manners.paused:
-                await core.run_messenger(name, beat)
+            await core.run_messenger(name, beat)  # paused, it asks nothing and lets go of the old
 
         self._schedule = Schedule(
             core.messengers,

@@ -407,6 +407,15 @@ async def test_a_network_that_changes_while_a_round_is_under_way_breaks_nothing(
     assert "bug" not in caplog.text
 
 
+async def test_what_worked_at_home_is_no_evidence_elsewhere(line):
+    assert (await line.statuses())["chat"] == "ok"
+    move(line, "100.64.7.7", "lte")
+    line.world.resetting.add(CHAT)
+    await line.round(QUIET_ROUNDS)
+    shown = await line.round()
+    assert shown["chat"].reason == "settling"
+
+
 async def test_back_home_trust_is_still_there(line):
     line.core = line.make(line.messenger(proof=Proof.UNPROVEN))
     await line.round(10)
@@ -586,6 +595,21 @@ async def test_gauges_of_a_target_outlive_its_turn_and_not_three(line):
     assert relay.expires - asked == pytest.approx(180)
     chat = line.core.targets[("m", "chat")]
     assert chat.expires - asked == pytest.approx(900)
+
+
+async def test_a_family_in_which_no_control_works_is_in_no_figure(line, monkeypatch):
+    monkeypatch.setattr("probes.measure.is_askable", lambda address: True)
+    six = "2001:db8::5"
+    line.world.silent.add(six)
+    both = target("relay", host=RELAYS[0], addresses=(six,), probe=FakeStun(line.world))
+    line.core = line.make(messenger(both))
+    shown = await line.round()
+    assert shown["call"].status is Status.OK
+    assert line.world.times(six) == 1
+    figures = line.core.targets[("m", "relay")]
+    assert (figures.runs, dict(figures.failures), figures.family) == (1, {}, "ipv4")
+    await line.round()
+    assert line.world.times(six) == 1, "and is not asked while it does not work here"
 
 
 async def test_states_are_values_of_their_own(line):

@@ -128,6 +128,24 @@ async def test_a_round_is_judged_without_the_checks_still_under_way(clock):
     await of.stop()
 
 
+async def test_a_check_that_ends_between_two_rounds_counts_for_the_second_and_is_asked_again(clock):
+    """Else a check that takes a little longer than a round is asked every other round only."""
+    world = World(hanging={A})
+    of = runner(target("a", probe=FakeStun(world)))
+    ran = await ask(of, QUICK)
+    assert ran.unfinished == {"a"}
+    world.silent.add(A)
+    world.hanging.clear()
+    await until(lambda: of.going() == 0)
+    world.silent.clear()
+    clock.forward(60)
+    ran = await ask(of, QUICK)
+    assert [f.measured.observations[0].works for f in ran.finished] == [False, True]
+    assert world.times(A) == 2
+    (evidence,) = of.evidence(ran, QUICK, lambda t: True, clock.wall)
+    assert [o.works for o in evidence.observations] == [True]
+
+
 async def test_a_check_that_hangs_does_not_count_as_working_on_the_strength_of_the_past(clock):
     world = World()
     of = runner(target("a", probe=FakeStun(world)), target("b", probe=FakeStun(world), host=B))

@@ -379,6 +379,17 @@ async def test_the_web_process(served: Served):
     assert "no answer" in await asyncio.to_thread(is_healthy, "127.0.0.1:9")
 
 
+async def test_what_answers_but_is_not_healthy_is_not_healthy():
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 X\r\nContent-Length: 5\r\nConnection: close\r\n\r\nno!\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await asyncio.to_thread(is_healthy, f"127.0.0.1:{port}") == "no!"
+
+
 async def test_a_killed_web_process_comes_back_with_everything(served: Served):
     (before,) = children()
     os.kill(before, signal.SIGKILL)
@@ -423,10 +434,16 @@ async def test_no_process_to_be_had_is_tried_again(served: Served, monkeypatch, 
     assert caplog.text.count("the web process failed") == 3
 
 
-async def test_the_web_process_ends_when_the_agent_does(served: Served):
+async def test_the_web_process_ends_by_itself_when_the_agent_does(served: Served, monkeypatch):
+    killed = []
+    kill = asyncio.subprocess.Process.kill
+    monkeypatch.setattr(
+        asyncio.subprocess.Process, "kill", lambda process: killed.append(True) or kill(process)
+    )
     (child,) = children()
     await served.door.stop()
     assert child not in children()
+    assert killed == []
     served.door.publish(update())  # to nobody
 
 

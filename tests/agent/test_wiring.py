@@ -1,0 +1,158 @@
+"""The running agent: signals, pause, reload. Its probes are fakes; only its web port is real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import core as core_module
+from agent import network, rounds
+from agent.webdoor import listen
+from agent.wiring import Agent
+from config.model import Config, ConfigError, Problem
+from probes.model import Status
+from tests.agent.building import (
+    FakeStun,
+    World,
+    configuration,
+    control,
+    messenger,
+    target,
+    until,
+)
+
+ADDRESS, WEB = "192.0.2.1", "192.0.2.9"
+
+
+@dataclass
+class Running:
+    agent: Agent
+    task: asyncio.Task[None]
+    world: World
+    folder: Path
+    configs: list[Any]
+
+    @property
+    def statuses(self) -> dict[str, Status]:
+        return {d.channel: d.status for d in self.agent._core.report().diagnoses}
+
+
+def config(world: World, folder: Path, port: int, *names: str, **web: Any) -> Config:
+    targets = (target(name, host=ADDRESS, probe=FakeStun(world)) for name in names or ("a",))
+    controls = (
+        control(f"c{n}", host=WEB, kind="", probe=FakeStun(world), port=n + 1) for n in range(3)
+    )
+    return configuration(
+        (messenger(*targets),),
+        tuple(controls),
+        state_dir=str(folder),
+        schedule={
+            "interval": "1s",
+            "handshake_interval": "1s",
+            "media_interval": "1s",
+            "transfer_interval": "1s",
+        },
+        state={"spacing": "0s"},
+        limits={"min_interval": "100ms", "fast_prefixes": ["192.0.2.0/24"]},
+        web={"listen": f"127.0.0.1:{port}", **web},
+    )
+
+
+@pytest.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    monkeypatch.setattr(rounds, "SPREAD", 0.0)
+    monkeypatch.setattr(core_module, "is_tunnel", lambda interface: False)
+    monkeypatch.setattr(network, "attachment", lambda key: "lan")
+    with await listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    world, folder = World(), tmp_path / "state"
+    configs: list[Any] = []
+
+    def load() -> Config:
+        answer = configs.pop(0)
+        if isinstance(answer, ConfigError):
+            raise answer
+        return config(world, folder, port, *answer)
+
+    agent = Agent(config(world, folder, port), load)
+    made = Running(agent, asyncio.create_task(agent.run()), world, folder, configs)
+    await until(lambda: agent._core.ready)
+    yield made
+    agent._stop.set()
+    await asyncio.wait_for(made.task, 20)
+
+
+async def test_sigterm_lets_the_round_under_way_end(running: Running):
+    running.world.hanging.add(ADDRESS)
+    await until(lambda: running.world.sending[ADDRESS])
+    ended = running.agent._figures.rounds["m"]
+    asyncio.get_running_loop().call_later(0.2, running.world.hanging.clear)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(asyncio.shield(running.task), 20)
+    assert running.agent._figures.rounds["m"] == ended + 1
+
+
+async def test_a_paused_file_stops_all_sending_within_a_second(running: Running):
+    running.world.hanging.add(ADDRESS)
+    await until(lambda: running.world.sending[ADDRESS])
+    (running.folder / "paused").touch()
+    await until(lambda: running.agent._core.manners.paused, 1)
+    await asyncio.sleep(0.05)
+    asked, sent = len(running.world.asked), running.world.sending[ADDRESS]
+    running.world.hanging.clear()
+    # Rounds go on, ask nothing, and what nobody measures is soon not known.
+    await until(lambda: running.statuses == {"call": Status.UNKNOWN})
+    assert (len(running.world.asked), running.world.sending[ADDRESS]) == (asked, sent)
+    assert running.agent._core.report().diagnoses[0].reason == "not_measured"
+    (running.folder / "paused").unlink()
+    await until(lambda: running.statuses == {"call": Status.OK})
+
+
+async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(running: Running):
+    await until(lambda: running.statuses == {"call": Status.OK})
+    before = running.agent._core
+    problem = Problem("callpath.yaml", 3, "state.enter", "must be greater")
+    running.configs.append(ConfigError([problem]))
+    answer = await running.agent.reload()
+    assert answer.problems == ("callpath.yaml:3: state.enter: must be greater",)
+    assert running.agent._core is before
+    assert not running.agent._figures.reload_ok
+
+    running.configs.append(("a", "b"))
+    assert (await running.agent.reload()).problems == ()
+    core = running.agent._core
+    assert core is not before
+    assert running.agent._figures.reload_ok
+    assert core.ready
+    assert running.statuses == {"call": Status.OK}
+    ended = running.agent._figures.rounds["m"]
+    await until(lambda: running.agent._figures.rounds["m"] > ended)
+    assert {key[1] for key in core.targets} == {"a", "b", "c0", "c1", "c2"}
+
+
+async def test_sighup_reloads(running: Running):
+    before = running.agent._core
+    running.configs.append(("a",))
+    os.kill(os.getpid(), signal.SIGHUP)
+    await until(lambda: running.agent._core is not before)
+
+
+async def test_no_address_to_listen_at_is_an_error_before_anything_is_measured(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("agent.webdoor.PATIENCE", 0.1)
+    taken = running.agent._core.config.settings.web.listen
+    world = World()
+    port = int(taken.rpartition(":")[2])
+    second = Agent(config(world, tmp_path / "other", port), lambda: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(OSError, match="in use"):
+        await second.run()
+    assert world.asked == []
+    second._store.close()
