@@ -135,14 +135,14 @@ class Runner:
         """Ask what is due. ``in_full``: everything, now, and waited for (``callpath check``)."""
         started = time.monotonic()
         now = time.time()
+        # What ended since the last round was judged counts for this one, and may be asked again.
+        ended = self._collect()
         self.env.patience = math.inf if in_full else PATIENCE * cadence.interval
         if in_full:
             asks = [Ask(target, partial=False) for target in self.targets]
         else:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
-        # What ended since the last round was judged counts for this one, and may be asked again.
-        ended = self._collect()
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
         gap = spacing(len(asks), cadence.interval) if not in_full else PER_CHECK
         for index, ask in enumerate(asks):

@@ -177,6 +177,19 @@ async def test_one_observation_has_one_vote_however_long_it_is_evidence(line):
     assert line.world.times(CHAT) == before == 2
 
 
+async def test_a_rare_targets_failure_has_one_vote_while_others_are_asked_every_round(line):
+    rare = target("rare", channel="web", host=CHAT, probe=FakeTls(line.world), interval=1800.0)
+    fast = target("fast", channel="web", host=RELAYS[0], probe=FakeStun(line.world))
+    line.core = line.make(messenger(rare, fast))
+    await line.round()
+    line.world.silent.add(CHAT)
+    for _ in range(50):
+        shown = await line.round()
+        assert shown["web"].status is Status.OK
+    assert line.world.times(CHAT) == 2
+    assert shown["web"].reason == "confirmed_ok", "and what it saw is not hidden"
+
+
 async def test_a_failure_before_the_budget_ended_accuses_nobody_after_it(line):
     await line.round()
     line.world.silent.update(RELAYS)

@@ -106,6 +106,8 @@ async def test_a_paused_file_stops_all_sending_within_a_second(running: Running)
     await until(lambda: running.agent._core.manners.paused, 1)
     await asyncio.sleep(0.05)
     asked, sent = len(running.world.asked), running.world.sending[ADDRESS]
+    await asyncio.sleep(0.2)
+    assert running.world.sending[ADDRESS] == sent
     running.world.hanging.clear()
     # Rounds go on, ask nothing, and what nobody measures is soon not known.
     await until(lambda: running.statuses == {"call": Status.UNKNOWN})

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -405,6 +406,17 @@ async def test_a_web_process_that_is_told_to_end_comes_back(served: Served):
     os.kill(before, signal.SIGTERM)
     await until(lambda: before not in children())
     await served.until("/metrics", 'target="relay"')
+
+
+async def test_a_server_that_ends_by_itself_ends_the_process(monkeypatch):
+    async def serve(self: web.uvicorn.Server, sockets: list[socket.socket]) -> None:
+        return None
+
+    monkeypatch.setattr(web.uvicorn.Server, "serve", serve)
+    listener = await listen("127.0.0.1", 0)
+    ours, theirs = socket.socketpair()
+    with listener, ours:
+        await asyncio.wait_for(web.serve(listener, theirs, LOOPBACK), 10)
 
 
 async def test_a_bug_in_a_reload_costs_the_page_a_moment_only(served: Served, caplog):
