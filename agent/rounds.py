@@ -34,7 +34,7 @@ PER_CHECK = 0.005
 """Seconds between starts at the least while they fit into four fifths of the interval."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
-PATIENCE = 0.75
+PATIENCE = 2 / 3
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes."""
 CHECK_CUT_OFF = 80.0

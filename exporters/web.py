@@ -240,6 +240,7 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
     following.cancel()
     # The agent is gone, perhaps killed and about to start anew: the address must be free soon.
     server.should_exit = server.force_exit = True
+    writer.close()
     await serving
 
 

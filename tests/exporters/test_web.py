@@ -417,6 +417,7 @@ async def test_a_server_that_ends_by_itself_ends_the_process(monkeypatch):
     ours, theirs = socket.socketpair()
     with listener, ours:
         await asyncio.wait_for(web.serve(listener, theirs, LOOPBACK), 10)
+        await asyncio.sleep(0)  # the loop closes transports in its next pass
 
 
 async def test_a_bug_in_a_reload_costs_the_page_a_moment_only(served: Served, caplog):

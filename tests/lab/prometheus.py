@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import subprocess
+import tempfile
 import urllib.parse
 from http import HTTPStatus
 from pathlib import Path
@@ -33,11 +34,11 @@ class Prometheus:
 
     def __init__(self, world: World, agent: str = AGENT, interval: float = 1.0) -> None:
         self.world, self.agent, self.interval = world, agent, interval
-        self.directory = world.directory / "prometheus"
+        # One of its own: what an earlier test saw must not answer this one's questions.
+        self.directory = Path(tempfile.mkdtemp(prefix="prometheus-", dir=world.directory))
         self.log = self.directory / "prometheus.log"
 
     def __enter__(self) -> Prometheus:
-        self.directory.mkdir(exist_ok=True)
         command = [
             program("prometheus"),
             f"--config.file={self._write_configuration()}",
