@@ -9,7 +9,7 @@ from agent.manners import Limits, Manners
 from config.model import Config, TargetConfig
 from config.schema import Settings
 from probes.measure import Check
-from probes.net import resolver
+from probes.net import address, resolver
 from probes.net.address import OwnAddresses, Source
 from probes.net.environment import Environment, Traffic, TrustedResolver
 from probes.net.errors import NotMeasured
@@ -25,10 +25,10 @@ def to_check(target: TargetConfig, env: Environment) -> Check:
     host, port, addresses = target.host, target.port, target.addresses
     if target.probe.takes == "resolver":
         try:
-            address, port = resolver.endpoint(env, target.probe.resolver)
+            host, port = resolver.endpoint(env, target.probe.resolver)
         except (ValueError, KeyError) as error:
             raise NotMeasured("no_resolver") from error
-        host, addresses = address, ()
+        addresses = ()
     return Check(
         target=target.target,
         probe=target.probe,
@@ -75,6 +75,11 @@ def environment(config: Config, base: Path | None = None) -> tuple[Environment, 
         own=OwnAddresses(),
     )
     return env, manners
+
+
+def source_problem(config: Config) -> str:
+    """Why ``source_address`` cannot be used on this host; "" when it can."""
+    return address.source_problem(_source(config.settings.source_address))
 
 
 def _source(text: str) -> Source:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -34,17 +35,32 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
+CRASHED = 70  # EX_SOFTWARE: a bug of ours is none of the answers above
+
+
 def main() -> None:
-    app()
+    try:
+        app()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(CRASHED)
+
+
+def _load_here(path: Path | None) -> Config:
+    """As ``_load``, and it can be used on this host."""
+    from agent.checks import source_problem
+
+    config = _load(path)
+    if problem := source_problem(config):
+        typer.echo(f"source_address: {problem}", err=True)
+        raise typer.Exit(USAGE)
+    return config
 
 
 def _load(path: Path | None) -> Config:
     """The configuration, or every problem on stderr and exit 2."""
-    from agent.wiring import refuse_fast_targets
-
     try:
         config = load(path)
-        refuse_fast_targets(config)
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(str(problem), err=True)
@@ -75,7 +91,7 @@ def run(
     from agent import wiring
     from agent.logs import set_up
 
-    loaded = _load(config)
+    loaded = _load_here(config)
     set_up(loaded.settings.log.level, loaded.settings.log.format)
     _ask_once(loaded, yes)
     try:
@@ -122,7 +138,7 @@ def check(
     from exporters import tables
     from exporters.document import document
 
-    loaded = _load(config)
+    loaded = _load_here(config)
     set_up("error" if loaded.settings.log.level == "info" else loaded.settings.log.level, "text")
     known = [m.name for m in loaded.messengers]
     chosen = tuple(messengers or known)
@@ -160,7 +176,7 @@ def probe(
     from exporters import tables
     from exporters.document import observation
 
-    loaded = _load(config)
+    loaded = _load_here(config)
     try:
         options = parse_options(context.args)
         observations = asyncio.run(probe_once(loaded, kind, target, options, rfc_timers))

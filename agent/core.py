@@ -10,31 +10,26 @@ from dataclasses import dataclass, replace
 
 from agent import rounds
 from agent.checks import environment
-from agent.diagnosis import SEEN_FOR, Evidence, diagnose, main_observation, starting, usable, works
+from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, usable, works
 from agent.learned import Learned
+from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
 from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
-from agent.state import ChannelState, Policy, Steady, fold, is_news, resumed
+from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import (
-    DURATION_BUCKETS,
     AgentFigures,
     ChannelFigures,
-    Histogram,
-    TargetFigures,
-    TargetKey,
     Update,
-    record,
 )
 from probes.measure import BOTH
 from probes.model import (
     CONTROL,
     Diagnosis,
-    Family,
     Observation,
     Report,
     Status,
@@ -44,6 +39,8 @@ from probes.model import (
 
 log = logging.getLogger(__name__)
 
+FIELD_INTERVAL = 60.0
+"""Seconds between rounds where rates apply (limits.min_interval)."""
 QUIET_ROUNDS = 2
 """Rounds left out after a change of network."""
 
@@ -62,7 +59,17 @@ def knobs_of(config: Config) -> Knobs:
     s = config.settings
     base = Cadence(s.schedule.interval, s.schedule.handshake_interval)
     everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
-    cadence = stretched(everything, base, s.limits.bytes_per_day)
+    # A laboratory's day is shorter: its plan is judged as if it ran at the pace of the field.
+    pace = max(1.0, FIELD_INTERVAL / base.interval)
+    field = Cadence(base.interval * pace, base.handshake_interval * pace)
+    rarer = stretched(everything, field, s.limits.bytes_per_day).handshake_interval
+    cadence = Cadence(base.interval, rarer / pace)
+    if rarer > field.handshake_interval:
+        log.warning(
+            "limits.bytes_per_day: handshakes are asked every %.0f s instead of %.0f",
+            cadence.handshake_interval,
+            base.handshake_interval,
+        )
     return Knobs(cadence, base, Policy(s.state.enter, s.state.leave, s.state.spacing))
 
 
@@ -103,14 +110,15 @@ class Core:
         self.judgement: Judgement | None = None
         self.families = BOTH
         self.quiet = 0
-        self.targets: dict[TargetKey, TargetFigures] = {}
+        self.ledger = Ledger(figures)
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
+        self._heard: dict[str, float] = {}
         self.ready = False
         self._controls_task: asyncio.Task[Controls] | None = None
         self._restore_budget()
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
-            self._figures_of(target).proven = self.learned.proven(target)
+            self.ledger.of(target).proven = self.learned.proven(target)
         self._start_shown()
 
     # --- rounds ---
@@ -128,7 +136,8 @@ class Core:
         now = time.time()
         evidence = self.controls.evidence(ran, cadence, self.learned.proven, now)
         current = [e for e in evidence if e.config.target.name not in ran.unfinished]
-        judgement = judge(rounds.control_results(current), self._surroundings(mapped, ran))
+        heard = self._heard_lately(evidence, now)
+        judgement = judge(rounds.control_results(current, heard), self._surroundings(mapped, ran))
         if judgement.families:
             self.families = judgement.families
         self.judgement = judgement
@@ -140,12 +149,19 @@ class Core:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         self.evidence[CONTROL] = evidence
         self.figures.rounds[CONTROL] += 1
-        self._note_run(ran, self.controls, evidence, judgement)
+        self._note(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
         quiet = self.quiet > 0
         self.quiet = max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
         return Controls(judgement, mapped, spoiled, quiet)
+
+    def _heard_lately(self, evidence: list[Evidence], now: float) -> set[str]:
+        """The controls that answered in the last rounds, as many as the window of a state has."""
+        fresh = (e for e in evidence if e.fresh and works(e.observations))
+        self._heard.update({e.config.target.name: now for e in fresh})
+        horizon = WINDOW * self.knobs.controls.interval * 1.2
+        return {name for name, at in self._heard.items() if now - at < horizon}
 
     def _failing_controls(self) -> frozenset[str]:
         """Controls have no channel: all of them are asked in full while one that worked fails."""
@@ -184,11 +200,11 @@ class Core:
             log.warning("%s: no controls in this round, it counts for nothing", name)
             return ()
         judgement = controls.judgement
-        if not judgement.masks and judgement.abroad and not controls.spoiled:
+        if not judgement.masks and not controls.spoiled:
             await self.learned.note_round(ran, _usable_names(evidence, judgement))
             evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = diagnose(messenger, evidence, judgement)
-        self._note_run(ran, runner, evidence, judgement)
+        self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
         self._undecided[name] = frozenset(
@@ -290,7 +306,7 @@ class Core:
         self._refresh_figures()
         return Update(
             agent=self.figures,
-            targets=dict(self.targets),
+            targets=dict(self.ledger.targets),
             channels=self._channel_figures(),
             report=self.report(),
             titles={m.name: m.title for m in self.config.messengers},
@@ -309,41 +325,13 @@ class Core:
     def report(self) -> Report:
         return Report(time.time(), self.vantage(), tuple(self.shown.values()))
 
-    def _note_run(
-        self, ran: Ran, runner: Runner, evidence: list[Evidence], judgement: Judgement
-    ) -> None:
-        """Add what a round asked to the figures; families that do not work here are left out."""
-        self.figures.checks_skipped.update(ran.skipped)
-        families = judgement.families or self.families
-        for finished in ran.finished:
-            target = finished.ask.target
-            figures = self._figures_of(target)
-            observations = tuple(
-                o
-                for o in finished.measured.observations
-                if not o.family or Family(o.family) in families
+    def _note(self, ran: Ran, runner: Runner, evidence: list[Evidence], seen: Judgement) -> None:
+        def turn(target: TargetConfig) -> float:
+            return runner.turn_of(
+                target, self.knobs.controls if target.role else self.knobs.cadence
             )
-            if not observations:
-                continue
-            histogram = self.figures.durations.setdefault(
-                target.target.probe, Histogram(DURATION_BUCKETS)
-            )
-            histogram.observe(finished.seconds)
-            shown = main_observation(observations)
-            record(figures, observations, shown)
-            if not finished.ask.partial or works(observations) is False:
-                figures.success = works(observations)
-            cadence = self.knobs.controls if target.role else self.knobs.cadence
-            figures.expires = time.time() + 3 * runner.turn_of(target, cadence)
-        for e in evidence:
-            self._figures_of(e.config).proven = e.proven
 
-    def _figures_of(self, target: TargetConfig) -> TargetFigures:
-        key = (target.target.messenger, target.target.name)
-        if key not in self.targets:
-            role = str(target.role) if target.role else ""
-            self.targets[key] = TargetFigures(target.target, role, str(target.proof))
-        return self.targets[key]
+        self.ledger.note(ran, evidence, seen.families or self.families, turn, time.time())
 
     def _flush(
         self, name: str, evidence: list[Evidence], shown: tuple[Diagnosis, ...] | None
@@ -360,9 +348,7 @@ class Core:
         self._publish(
             Update(
                 agent=self.figures,
-                targets={
-                    (name, e.config.target.name): self._figures_of(e.config) for e in evidence
-                },
+                targets={(name, e.config.target.name): self.ledger.of(e.config) for e in evidence},
                 channels=self._channel_figures(),
                 report=self.report(),
                 ready=self.ready,
@@ -437,7 +423,7 @@ class Core:
     ) -> tuple[Diagnosis, ...]:
         cadence, now = self.knobs.cadence, time.time()
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        if not judgement.masks and judgement.abroad:
+        if not judgement.masks:
             await self.learned.note_round(ran, _usable_names(evidence, judgement))
         # Proven anew: an answer of this very round may be the one that was missing.
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
@@ -460,7 +446,7 @@ class Core:
             runner.seen = {n: seen for n, seen in before.seen.items() if n in names}
             for target in same:
                 key = (target.target.messenger, target.target.name)
-                self.targets[key] = old.targets[key]
+                self.ledger.targets[key] = old.ledger.targets[key]
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""

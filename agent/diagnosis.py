@@ -89,10 +89,16 @@ def _masked(observation: Observation, vantage: Judgement) -> bool:
     family = observation.family
     if family and Family(family) not in vantage.families:
         return True
-    failed = observation.failed
-    if failed and failed.step is Step.RESOLVE and not vantage.names:
+    if not vantage.names and is_lookup(observation):
         return True
     return not vantage.abroad
+
+
+def is_lookup(observation: Observation) -> bool:
+    """Did it fail at the host's own resolver, in the resolve step or as a dns check of it?"""
+    failed = observation.failed
+    at_resolve = failed is not None and failed.step is Step.RESOLVE
+    return at_resolve or observation.facts.get("resolver") == "system"
 
 
 def works(observations: Sequence[Observation]) -> bool | None:

@@ -141,9 +141,3 @@ class Manners:
             ip.version == net.version and ip in net
             for net in map(ipaddress.ip_network, self.limits.fast_prefixes)
         )
-
-
-def outside_fast(addresses: list[str], limits: Limits) -> list[str]:
-    """Addresses that a ``min_interval`` below 60 s must not reach."""
-    manners = Manners(limits, Traffic())
-    return [a for a in addresses if not manners._is_fast(a)]

@@ -66,7 +66,15 @@ def plan(
             due.append(Ask(target, partial=False))
         elif _connects_between(target) and _elapsed(now, seen.run, cadence.interval):
             due.append(Ask(target, partial=True))
-    return _rotate(due, asked, undecided)
+    chosen = _rotate(due, asked, undecided)
+    # Two dresses at one relay share its one check a minute: whoever went without comes first.
+    chosen.sort(key=lambda ask: _waiting_since(ask, asked))
+    return chosen
+
+
+def _waiting_since(ask: Ask, asked: Mapping[str, Asked]) -> float:
+    seen = asked.get(ask.target.target.name, Asked())
+    return seen.run if ask.partial else seen.full
 
 
 def interval_of(target: TargetConfig, cadence: Cadence) -> float:

@@ -96,11 +96,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a round did. ``unfinished`` names targets still being asked when it was judged."""
+    """What a round did. ``unfinished`` names targets still being asked when it was judged;
+    ``in_full``: all that is known was asked in it."""
 
     finished: tuple[Finished, ...]
     unfinished: frozenset[str]
     skipped: tuple[str, ...]
+    in_full: bool = False
 
 
 @dataclass(slots=True)
@@ -150,7 +152,8 @@ class Runner:
         cut_off = started + (CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval)
         await self._wait(cut_off)
         ran = self._collect()
-        return Ran(ended.finished + ran.finished, ran.unfinished, ended.skipped + ran.skipped)
+        finished, skipped = ended.finished + ran.finished, ended.skipped + ran.skipped
+        return Ran(finished, ran.unfinished, skipped, in_full)
 
     def going(self) -> int:
         """How many checks are under way."""
@@ -255,7 +258,9 @@ class Runner:
         for target in self.targets:
             seen = self.seen.get(target.target.name, Seen())
             horizon = SEEN_FOR * self.turn_of(target, cadence)
-            fresh = seen.at is not None and now - seen.at <= horizon + cadence.interval
+            fresh = seen.at is not None and (
+                ran.in_full or now - seen.at <= horizon + cadence.interval
+            )
             if target.target.name in ran.unfinished and any(o.works for o in seen.conclusive):
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
@@ -283,8 +288,13 @@ def spacing(count: int, interval: float) -> float:
     return span / count
 
 
-def control_results(evidence: Sequence[Evidence]) -> list[ControlResult]:
-    return [ControlResult(e.config, e.observations, e.proven) for e in evidence if e.fresh]
+def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[ControlResult]:
+    """``heard`` names the controls that answered in the last rounds."""
+    return [
+        ControlResult(e.config, e.observations, e.proven, e.config.target.name in heard)
+        for e in evidence
+        if e.fresh
+    ]
 
 
 def mapped_by_owner(ran: Ran) -> dict[str, frozenset[str]]:

@@ -23,11 +23,12 @@ _CERTIFICATE = (Failure.UNKNOWN_ISSUER, Failure.BAD_CERTIFICATE, Failure.WRONG_N
 @dataclass(frozen=True, slots=True)
 class ControlResult:
     """The newest evidence about one control. ``proven`` as for targets: an unproven control's
-    silence says nothing."""
+    silence says nothing. ``heard``: has it answered in the last rounds at all?"""
 
     config: TargetConfig
     observations: tuple[Observation, ...]
     proven: bool
+    heard: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,16 @@ def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
     families = frozenset(
         Family(o.family) for r in working for o in r.observations if o.works and o.family
     )
-    counted = [r for r in measured if r.config.role is not Role.PORTAL]
+    # A control that has long been dead would keep the share below any line for ever.
+    counted = [r for r in measured if r.config.role is not Role.PORTAL and r.heard]
     share = sum(_works(r) for r in counted) / len(counted) if counted else 0.0
     foreign = _of(measured, Role.FOREIGN)
     # One operator's trouble is not the world's: fewer than two foreign operators say nothing.
     enough = len({_owner(r) for r in foreign}) >= 2
-    abroad = not enough or sum(map(_works, foreign)) * 3 > len(foreign)
+    answering = sum(map(_works, foreign))
+    # A few allow-listed hosts do not make a living world, but STUN operators beside them do.
+    few = answering * 3 <= len(foreign) and not any(map(_works, _of(measured, Role.STUN)))
+    abroad = not enough or (answering > 0 and not few)
 
     def say(status: VantageStatus, reason: str) -> Judgement:
         notes = _notes(results) if controls else ()
@@ -117,15 +122,23 @@ def _of(results: Sequence[ControlResult], *roles: Role) -> list[ControlResult]:
 
 
 def _only_resolve_failed(result: ControlResult) -> bool:
-    return all(o.failed and o.failed.step is Step.RESOLVE for o in result.observations)
+    """Or asked the host's own resolver and nothing else, and failed."""
+    return all(
+        o.failed is not None and (o.failed.step is Step.RESOLVE or _asks_system(o))
+        for o in result.observations
+    )
 
 
 def _names_work(results: Sequence[ControlResult]) -> bool:
     """Did any name resolve? True as well when no control has a name to resolve."""
-    tried = [
-        o for r in results for o in r.observations if o.steps and o.steps[0].step is Step.RESOLVE
-    ]
-    return not tried or any(o.steps[0].failure is None for o in tried)
+    seen = [o for r in results for o in r.observations if o.steps]
+    looked_up = [o.steps[0].failure is None for o in seen if o.steps[0].step is Step.RESOLVE]
+    looked_up += [o.works for o in seen if _asks_system(o)]
+    return not looked_up or any(looked_up)
+
+
+def _asks_system(observation: Observation) -> bool:
+    return observation.facts.get("resolver") == "system"
 
 
 def _portal(results: Sequence[ControlResult]) -> bool:
@@ -137,7 +150,7 @@ def _portal(results: Sequence[ControlResult]) -> bool:
     if any(_works(r) for r in checks):
         return False
     wrong = any(
-        o.failed and o.failed.failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)
+        o.failed is not None and "http_status" in o.facts  # HTTP, but not what was expected
         for r in checks
         for o in r.observations
     )
@@ -164,7 +177,9 @@ def _fault(results: Sequence[ControlResult], around: Surroundings) -> str:
     for result in web:
         for o in result.observations:
             if o.failed and o.failed.failure in _CERTIFICATE:
-                issuer = str(o.facts.get("certificate_issuer", ""))
+                issuer = str(
+                    o.facts.get("certificate_issuer") or o.facts.get("certificate_sha256", "")
+                )
                 issuers.setdefault(issuer, set()).add(_owner(result))
     if any(issuer and len(owners) >= 2 for issuer, owners in issuers.items()):
         return "the same stranger's certificate stands before unrelated operators"
@@ -198,10 +213,12 @@ def _dead_classes(
 ) -> list[str]:
     dead = []
     if not names:
-        dead.append("names: the system resolver answers nothing")
+        dead.append("names: no name resolves at the system resolver")
     if not abroad:
         domestic = any(map(_works, _of(measured, Role.DOMESTIC)))
-        dead.append("abroad: only domestic hosts answer" if domestic else "no foreign host answers")
+        some = any(map(_works, _of(measured, Role.FOREIGN)))
+        words = "hardly any foreign host answers" if some else "no foreign host answers"
+        dead.append(f"abroad: {words}, domestic ones do" if domestic else words)
     stun = _of(measured, Role.STUN)
     udp = [r for r in stun if _over_udp(r)]
     if len({_owner(r) for r in udp}) >= 2 and not any(map(_works, udp)):

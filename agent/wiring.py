@@ -13,18 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent.checks import limits_of
 from agent.core import Core, knobs_of
-from agent.manners import outside_fast
 from agent.plan import group_of, group_sizes, interval_of, planned_bytes
 from agent.rounds import Beat
 from agent.scheduler import Schedule
 from agent.store import Store
 from agent.webdoor import WebDoor, listen
-from config.model import Config, ConfigError, Problem
+from config.model import Config, ConfigError
 from config.values import split_listen
 from exporters.feed import AgentFigures, ReloadAnswer, Update
-from probes.net.address import parse
 
 log = logging.getLogger(__name__)
 
@@ -55,25 +52,6 @@ def state_dir(config: Config) -> Path:
         return Path(systemd.split(":")[0])
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "callpath"
-
-
-def refuse_fast_targets(config: Config) -> None:
-    """Below 60 s every literal address must lie in ``fast_prefixes``. Raises ConfigError.
-
-    Names are checked when they are resolved: there the interval stays at 60 s outside of them.
-    """
-    limits = limits_of(config.settings)
-    if limits.min_interval >= 60:
-        return
-    problems = []
-    for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
-        literal = [target.host] if parse(target.host) else []
-        for address in outside_fast([*literal, *target.addresses], limits):
-            key = f"{target.target.messenger}/{target.target.name}"
-            why = f"{address} is outside limits.fast_prefixes, and limits.min_interval is below 60s"
-            problems.append(Problem("configuration", 0, key, why))
-    if problems:
-        raise ConfigError(problems)
 
 
 def contact_rows(config: Config) -> list[dict[str, Any]]:
@@ -219,7 +197,6 @@ class Agent:
         async with self._reload_lock:
             try:
                 config = await asyncio.to_thread(self._load)
-                refuse_fast_targets(config)
             except ConfigError as error:
                 self._figures.reload_ok = False
                 for problem in error.problems:

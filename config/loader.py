@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +38,7 @@ from config.schema import (
     messenger_model,
     resolver_problem,
 )
-from config.values import format_duration, url_host_port
+from config.values import format_duration, is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES
 
@@ -46,6 +48,23 @@ _HERE = Path(__file__).parent
 _MESSENGERS = _HERE / "messengers"
 _CONTROLS = _HERE / "controls"
 _CALIBRATION = _HERE / "calibration"
+
+SAFE_INTERVAL = 60.0
+LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
+    "outside": {"file": "", "url": "", "max_age": "15m"},
+    "twin": {
+        "address": "",
+        "udp_ports": [3478],
+        "tls_port": 443,
+        "key_file": "",
+        "tls_sha256": "",
+    },
+    "media": {"profile": "keepalive", "targets": 2},
+    "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
+    "probe_endpoint": {"modules": {}, "allow": []},
+    "history": {"enabled": True, "keep": "30d", "max_size": "1GiB"},
+}
+"""Sections of callpath.yaml that are promised but not in this version."""
 
 
 def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
@@ -120,6 +139,7 @@ class _Loader:
     def __init__(self, probes: Mapping[str, Any]) -> None:
         self._probes = probes
         self._problems: list[Problem] = []
+        self._fast: tuple[IPv4Network | IPv6Network, ...] | None = None
         # A clock before the catalogue's own day is wrong, and the agent has to run to say so.
         catalogue_day = date.fromisoformat(CATALOGUE_VERSION.replace(".", "-"))
         self._context: dict[str, Any] = {
@@ -141,6 +161,7 @@ class _Loader:
     def _settings(self, main: Document, folder: Path) -> Settings:
         """As much of the file as is right, so that the other files are checked all the same."""
         self._context["folder"] = folder
+        self._drop_later_keys(main)
         bad = set(main.bad)
         settings = self._validate(Settings, main)
         if settings is None:
@@ -162,7 +183,31 @@ class _Loader:
             self._context["trusted"] = settings.resolvers.trusted
         if not any(_touches(("limits", "min_interval"), one) for one in bad):
             self._context["min_interval"] = settings.limits.min_interval
+        if settings.limits.min_interval < SAFE_INTERVAL and settings.limits.fast_prefixes:
+            self._fast = tuple(map(ip_network, settings.limits.fast_prefixes))
         return settings
+
+    def _drop_later_keys(self, main: Document) -> None:
+        """The documented defaults may be written out in full, those of later versions too."""
+        for key in LATER_DEFAULTS.keys() & main.data.keys():
+            given, default = main.data.pop(key), LATER_DEFAULTS[key]
+            same = isinstance(given, dict) and given.items() <= default.items()
+            if not same:
+                message = "is not in this version; only its default may be written"
+                self._problems.append(main.problem((key,), message))
+
+    def _check_fast(self, document: Document) -> None:
+        """Below 60 s between checks, every literal address must lie in ``limits.fast_prefixes``."""
+        if self._fast is None:
+            return
+        trusted = {r.name: r.address for r in self._context.get("trusted", ())}
+        targets = document.data.get("targets")
+        for index, target in enumerate(targets if isinstance(targets, list) else []):
+            for key, address in _literals(target, trusted):
+                if not any(ip_address(address) in prefix for prefix in self._fast):
+                    message = f"{address} is outside limits.fast_prefixes"
+                    where: KeyPath = ("targets", index, key)
+                    self._problems.append(document.problem(where, message))
 
     def _check_authorities(self, main: Document, settings: Settings) -> None:
         if not settings.tls_ca_file:
@@ -193,6 +238,7 @@ class _Loader:
                 continue
             file: Any = self._validate(model, document)
             self._check_names(document)
+            self._check_fast(document)
             if file is not None:
                 messengers.append(self._messenger(file))
         return tuple(messengers)
@@ -255,6 +301,7 @@ class _Loader:
         for document in documents:
             file: Any = self._validate(model, document)
             self._check_names(document)
+            self._check_fast(document)
             if file is not None:
                 controls += [self._target(CONTROL, target) for target in file.targets]
         return tuple(controls)
@@ -411,3 +458,25 @@ def _without(data: Any, paths: list[KeyPath]) -> Any:
         if () not in inner:
             kept[key] = _without(value, inner) if inner else value
     return kept
+
+
+def _literals(target: Any, trusted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """The literal addresses of one written target, each with the key it stands under."""
+    if not isinstance(target, dict):
+        return
+    for key in ("host", "url", "resolver"):
+        text = target.get(key)
+        if not isinstance(text, str):
+            continue
+        with contextlib.suppress(ValueError):
+            if key == "url":
+                text = url_host_port(text)[0]
+            elif key == "resolver":
+                name = text.partition("/")[0]
+                text = trusted.get(name) or split_address_port(text, 53)[0]
+            if is_address(text):
+                yield key, text
+    pinned = target.get("address")
+    for text in pinned if isinstance(pinned, list) else []:
+        if isinstance(text, str) and is_address(text):
+            yield "address", text

@@ -7,6 +7,7 @@ derived from the probes' own dataclasses, so that a new probe needs nothing here
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
@@ -400,11 +401,30 @@ class ControlsHead(Strict):
 
 
 def messenger_model(probes: Mapping[str, type] = PROBES) -> type[MessengerHead]:
+    return _shipped_messenger_model() if probes is PROBES else _messenger_model(probes)
+
+
+def controls_model(probes: Mapping[str, type] = PROBES) -> type[ControlsHead]:
+    return _shipped_controls_model() if probes is PROBES else _controls_model(probes)
+
+
+@functools.cache
+def _shipped_messenger_model() -> type[MessengerHead]:
+    """Made once: every reload would leave the classes of the one before behind."""
+    return _messenger_model(PROBES)
+
+
+@functools.cache
+def _shipped_controls_model() -> type[ControlsHead]:
+    return _controls_model(PROBES)
+
+
+def _messenger_model(probes: Mapping[str, type]) -> type[MessengerHead]:
     targets: Any = (_targets_of(ChannelFields, probes), ...)
     return create_model("MessengerFile", __base__=MessengerHead, targets=targets)
 
 
-def controls_model(probes: Mapping[str, type] = PROBES) -> type[ControlsHead]:
+def _controls_model(probes: Mapping[str, type]) -> type[ControlsHead]:
     targets: Any = (_targets_of(ControlFields, probes), ...)
     return create_model("ControlsFile", __base__=ControlsHead, targets=targets)
 

@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 import json
 import pickle
+import re
+import resource
 import secrets
 import socket
 import sys
@@ -46,6 +48,8 @@ class WebSettings:
     hosts: tuple[str, ...]
     allow_reload: bool
 
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?")
 
 Reload = Callable[[], Awaitable[ReloadAnswer]]
 
@@ -181,10 +185,9 @@ def is_known_host(header: str, settings: WebSettings) -> bool:
 
 
 def _host_part(header: str) -> str:
-    header = header.strip().lower()
-    if header.startswith("["):
-        return header[1:].partition("]")[0]
-    return header.partition(":")[0]
+    """The host of "host", "host:port", "[ip6]" or "[ip6]:port"; "" for anything else."""
+    match = _HOST.fullmatch(header.strip().lower())
+    return (match[1] or match[2]) if match else ""
 
 
 class _Agent:
@@ -219,6 +222,9 @@ class _Agent:
 
 async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSettings) -> None:
     """Serve until the agent closes its end."""
+    # Idle connections must not use up what a scrape needs; only this process has them open.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     reader, writer = await asyncio.open_connection(sock=pipe)
     agent, mirror = _Agent(reader, writer), Mirror()
     server = uvicorn.Server(
@@ -230,7 +236,6 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
-            limit_concurrency=200,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))

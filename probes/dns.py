@@ -8,7 +8,7 @@ from typing import ClassVar
 from probes.model import Step
 from probes.net import nameserver, resolver
 from probes.trail import Peer, Trail
-from probes.wire.dns import Answer
+from probes.wire.dns import Answer, encode_query
 
 SLACK = 1.0  # seconds the step may run over its own schedule before it is cut off
 LINGER = 2.0
@@ -19,8 +19,8 @@ LINGER = 2.0
 class DnsProbe:
     """``resolver``: "system", a trusted resolver's name, "name/transport", or "ip[:port]" (UDP).
 
-    Facts: rcode, answers, transport, rtt_seconds; over UDP also late_answers (how many further
-    datagrams came within two seconds) and late_differs (did one of them say something else?).
+    Facts: resolver, rcode, answers, transport, rtt_seconds; over UDP also late_answers (how many
+    further datagrams came within two seconds) and late_differs (did one say something else?).
     """
 
     kind: ClassVar[str] = "dns"
@@ -31,6 +31,9 @@ class DnsProbe:
     type: str = "A"
     resolver: str = "system"
 
+    def __post_init__(self) -> None:
+        encode_query(self.query, self.type, 0)  # raises ValueError for what cannot be asked
+
     @property
     def handshake(self) -> bool:
         return self.resolver.endswith(("/tls", "/https"))
@@ -39,8 +42,12 @@ class DnsProbe:
     def bytes_per_run(self) -> int:
         return 7000 if self.handshake else 400
 
+    def subject(self, host: str) -> str:
+        return f"{self.query} {self.type}".lower()
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         transport, trusted = resolver.choose(trail.env, self.resolver)
+        trail.facts["resolver"] = self.resolver
         trail.facts["transport"] = transport
 
         def judge(answer: Answer) -> None:

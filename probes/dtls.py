@@ -34,6 +34,9 @@ class DtlsProbe:
 
     dress: dtls.Dress = dtls.Dress.OPENSSL
 
+    def subject(self, host: str) -> str:
+        return ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         hellos = [dtls.client_hello(self.dress, os.urandom(32)) for _ in schedule(trail)[0]]
         async with trail.step(Step.EXCHANGE, trail.limit(DEADLINE) + SLACK):

@@ -34,6 +34,9 @@ class HttpsProbe:
     def bytes_per_run(self) -> int:
         return 9000 if self.handshake else 1500
 
+    def subject(self, host: str) -> str:
+        return host.lower()
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         async with stream.connect(trail, peer) as tcp:
             if trail.partial:

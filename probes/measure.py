@@ -177,12 +177,11 @@ def _question(check: Check, partial: bool) -> tuple[object, ...]:
     name that the address stands for; up to ``connect`` nothing tells it anything."""
     if partial or check.probe.kind == "tcp":
         return ("tcp",)
-    name = check.host.lower() if check.probe.handshake else ""
-    return (check.probe, name, check.rfc_timers)
+    return (check.probe, check.probe.subject(check.host), check.rfc_timers)
 
 
 async def _run(check: Check, env: Environment, address: str, partial: bool) -> Outcome:
-    kind = "tcp" if partial else check.probe.kind
+    kind = "tcp" if partial else f"{check.probe.kind} {check.probe.subject(check.host)}".strip()
     packets = 1 if partial else check.probe.packets_per_run
     await env.courtesy.check(check.target, address, check.port, kind, packets)
     trail = Trail(env, check.timeout, partial, check.rfc_timers)

@@ -44,6 +44,9 @@ class StunProbe:
     def bytes_per_run(self) -> int:
         return {"udp": 900, "tcp": 1800, "tls": 8000}[self.transport]
 
+    def subject(self, host: str) -> str:
+        return (self.server_name or host).lower() if self.handshake else ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         seed = os.urandom(32)
 

@@ -19,6 +19,9 @@ class TcpProbe:
     handshake: ClassVar[bool] = False
     bytes_per_run: ClassVar[int] = 420  # seven segments
 
+    def subject(self, host: str) -> str:
+        return ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         async with stream.connect(trail, peer):
             pass

@@ -22,6 +22,9 @@ class TlsProbe:
     server_name: str = ""
     alpn: tuple[str, ...] = ()
 
+    def subject(self, host: str) -> str:
+        return (self.server_name or host).lower()
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         async with stream.connect(trail, peer) as tcp:
             if not trail.partial:

@@ -56,6 +56,10 @@ class Probe(Protocol):
     @property
     def bytes_per_run(self) -> int: ...
 
+    def subject(self, host: str) -> str:
+        """What the peer is asked for beside its address: a name; "" for kinds that name nothing.
+        One check a minute counts per address, port, kind and this."""
+
     async def run(self, trail: Trail, peer: Peer) -> None: ...
 
 

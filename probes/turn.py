@@ -36,6 +36,9 @@ class TurnProbe:
     def bytes_per_run(self) -> int:
         return {"udp": 1000, "tcp": 1900, "tls": 8100}[self.transport]
 
+    def subject(self, host: str) -> str:
+        return (self.server_name or host).lower() if self.handshake else ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         ask = StunExchange(stun.allocate_request, b"", self._judge)
         await ask.run(trail, peer, self.transport, self.server_name)

@@ -102,6 +102,20 @@ class Source:
             sock.bind((self.address, 0))
 
 
+def source_problem(source: Source) -> str:
+    """Why nothing can be sent from there; "" when it can."""
+    if source.interface and source.interface not in {name for _, name in socket.if_nameindex()}:
+        return f"there is no interface {source.interface} here"
+    if source.address:
+        kind = socket.AF_INET6 if ":" in source.address else socket.AF_INET
+        try:
+            with socket.socket(kind, socket.SOCK_DGRAM) as sock:
+                sock.bind((source.address, 0))
+        except OSError:
+            return f"{source.address} is not an address of this host"
+    return ""
+
+
 def is_askable(address: str) -> bool:
     """IPv4 always is. IPv6 is where this host has a route: its absence is no failure of anyone.
 

@@ -28,7 +28,8 @@ class Courtesy(Protocol):
 
     async def check(self, target: Target, address: str, port: int, kind: str, packets: int) -> None:
         """Before a check sends up to ``packets`` datagrams or connection attempts to ``address``:
-        at most one check per address, port and kind in the interval."""
+        at most one check per address, port and kind in the interval. ``kind`` has the name that is
+        asked for in it, where there is one."""
 
     async def handshake(self, address: str, name: str) -> None:
         """Before a TLS handshake: at most two a minute per destination and name, 500 ms apart."""

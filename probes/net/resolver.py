@@ -20,7 +20,8 @@ from probes.wire.error import WireError
 
 STRAGGLER = 1.0
 """How long the other family's answer is waited for once one family has addresses."""
-MAX_ADDRESSES = 8
+MAX_ADDRESSES = 32
+"""Per look-up; a hostile resolver must not choose how many strangers are asked."""
 _HOSTS = Path("/etc/hosts")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 

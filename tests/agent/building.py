@@ -71,6 +71,9 @@ class FakeStun:
     def bytes_per_run(self) -> int:
         return 900
 
+    def subject(self, host: str) -> str:
+        return ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         await meet(self.world, trail, peer, Step.EXCHANGE)
 
@@ -92,6 +95,9 @@ class FakeTls:
     def bytes_per_run(self) -> int:
         return 7000
 
+    def subject(self, host: str) -> str:
+        return ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         await meet(self.world, trail, peer, Step.TLS)
 
@@ -112,6 +118,9 @@ class FakeTcp:
     @property
     def bytes_per_run(self) -> int:
         return 420
+
+    def subject(self, host: str) -> str:
+        return ""
 
     async def run(self, trail: Trail, peer: Peer) -> None:
         await meet(self.world, trail, peer, Step.CONNECT)

@@ -17,7 +17,6 @@ from agent.check import exit_code, run_check
 from agent.checks import dress_of, environment, limits_of, to_check
 from agent.cli import app
 from config.loader import load
-from config.model import ConfigError
 from probes.measure import Measured
 from probes.model import Diagnosis, Failure, Family, Report, Status, Vantage, VantageStatus
 from probes.net.errors import NotMeasured
@@ -386,25 +385,6 @@ async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_pa
 
 
 # --- wiring ----------------------------------------------------------------------------------
-
-
-def fast(*targets, **limits):
-    limits = {"min_interval": "1s", "fast_prefixes": ["192.0.2.0/24"], **limits}
-    schedule = {"interval": "1s"} if limits["min_interval"] == "1s" else {}
-    controls = (control("c", probe=FakeStun(World()), kind=""),)
-    return configuration((messenger(*targets),), controls, limits=limits, schedule=schedule)
-
-
-def test_a_short_interval_is_for_fast_prefixes_only():
-    inside = target("a", host="192.0.2.1")
-    named = target("b", host="relay.test")
-    outside = target("c", host="198.51.100.1")
-    pinned = target("d", host="relay.test", addresses=("192.0.2.1", "2001:db8::1"))
-    wiring.refuse_fast_targets(fast(inside, named))
-    with pytest.raises(ConfigError) as caught:
-        wiring.refuse_fast_targets(fast(inside, outside, pinned))
-    assert [p.key for p in caught.value.problems] == ["m/c", "m/d"]
-    wiring.refuse_fast_targets(fast(outside, min_interval="60s", fast_prefixes=[]))
 
 
 def test_state_dir(monkeypatch, own_state, tmp_path):

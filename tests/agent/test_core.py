@@ -490,7 +490,7 @@ async def test_a_reload_keeps_what_was_measured_and_what_manners_know(line):
     assert line.core.ready
     assert {d.status for d in line.core.report().diagnoses} == {Status.OK}
     assert OURS in line.core.env.own.mapped, "our address stays known, or it would leak"
-    assert line.core.targets[("m", "relay0")].runs == 2
+    assert line.core.ledger.targets[("m", "relay0")].runs == 2
     line.world.asked.clear()
     shown = await line.core.run_messenger("m", Beat(line.clock.wall - 60))
     assert {d.status for d in shown} == {Status.OK}
@@ -603,10 +603,10 @@ async def test_check_when_nothing_may_be_asked_does_not_say_offline(line):
 
 async def test_gauges_of_a_target_outlive_its_turn_and_not_three(line):
     await line.round()
-    relay = line.core.targets[("m", "relay0")]
+    relay = line.core.ledger.targets[("m", "relay0")]
     asked = line.clock.wall - 66
     assert relay.expires - asked == pytest.approx(180)
-    chat = line.core.targets[("m", "chat")]
+    chat = line.core.ledger.targets[("m", "chat")]
     assert chat.expires - asked == pytest.approx(900)
 
 
@@ -619,7 +619,7 @@ async def test_a_family_in_which_no_control_works_is_in_no_figure(line, monkeypa
     shown = await line.round()
     assert shown["call"].status is Status.OK
     assert line.world.times(six) == 1
-    figures = line.core.targets[("m", "relay")]
+    figures = line.core.ledger.targets[("m", "relay")]
     assert (figures.runs, dict(figures.failures), figures.family) == (1, {}, "ipv4")
     await line.round()
     assert line.world.times(six) == 1, "and is not asked while it does not work here"

@@ -346,6 +346,6 @@ async def test_lateness_is_a_median(clock):
 async def test_only_fresh_evidence_reaches_the_judge_of_the_line(clock):
     of = runner(target("a"))
     ran = await ask(of)
-    assert len(control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall))) == 1
+    assert len(control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall), set())) == 1
     clock.forward(3600)
-    assert control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall)) == []
+    assert control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall), set()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.vantage import MASKING, Surroundings, judge
@@ -21,7 +23,10 @@ def stun(name, failure=None, **given):
 
 
 def portal_check(failure=None, **given):
-    return result(control("portal", Role.PORTAL), failure, **given)
+    """Silence, or HTTP that is not what the check expects."""
+    spoke = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)
+    facts = {"http_status": 200} if spoke else {}
+    return result(control("portal", Role.PORTAL), failure, **{**facts, **given})
 
 
 def line(*, foreign=None, domestic=None, udp=None, portal=None):
@@ -109,6 +114,53 @@ def test_abroad_is_dead_when_two_thirds_of_it_are(working, abroad):
     found = judge([*foreign, web("d", role=Role.DOMESTIC)], QUIET)
     assert found.abroad is abroad
     assert (found.status is VantageStatus.RESTRICTED) is not abroad
+
+
+def test_a_foreign_host_beside_answering_stun_operators_is_a_living_world():
+    foreign = [web("f0"), *(web(f"f{n}", T) for n in range(1, 4))]
+    domestic, udp = web("d", role=Role.DOMESTIC), [stun("s0"), stun("s1")]
+    assert judge([*foreign, domestic, *udp], QUIET).abroad
+    assert not judge([*foreign[1:], domestic, *udp], QUIET).abroad
+    few = judge([*foreign, domestic, stun("s0", T), stun("s1", T)], QUIET)
+    assert not few.abroad
+    assert "hardly any foreign host answers" in few.reason
+
+
+def test_garbage_from_every_web_server_is_no_portal():
+    garbage = Failure.BAD_REPLY
+    results = [
+        *(web(f"f{n}", garbage) for n in range(4)),
+        result(control("portal", Role.PORTAL), garbage),
+        stun("s0"),
+        stun("s1"),
+    ]
+    assert status(results) is not VantageStatus.PORTAL
+
+
+def test_a_dns_control_at_the_hosts_resolver_speaks_for_names():
+    own = control("own", Role.RESOLVER)
+    elsewhere = result(control("quad9", Role.RESOLVER), None, resolver="quad9")
+    dead = result(own, T, resolver="system")
+    assert judge([dead, elsewhere, stun("s0")], QUIET).names is False
+    assert judge([result(own, None, resolver="system"), elsewhere], QUIET).names is True
+    # What is dead with the names says nothing else about the line.
+    assert judge([dead, elsewhere, stun("s0")], QUIET).share == 1.0
+
+
+def test_a_control_that_has_long_been_dead_does_not_lower_the_share():
+    gone = replace(web("f9", T), heard=False)
+    assert judge([*line(), gone], QUIET).share == 1.0
+    assert judge([*line(), replace(gone, heard=True)], QUIET).share < 1.0
+
+
+def test_an_interceptor_without_a_name_is_known_by_its_certificate():
+    def intercepted(name, sha):
+        return web(name, Failure.UNKNOWN_ISSUER, certificate_issuer="", certificate_sha256=sha)
+
+    same = [intercepted(f"f{n}", "ab") for n in range(2)]
+    assert status([*same, stun("s0")]) is VantageStatus.FAULTY
+    other = [intercepted(f"f{n}", f"ab{n}") for n in range(2)]
+    assert status([*other, stun("s0")]) is not VantageStatus.FAULTY
 
 
 def test_one_foreign_operator_is_not_the_world():

@@ -136,7 +136,7 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     assert running.statuses == {"call": Status.OK}
     ended = running.agent._figures.rounds["m"]
     await until(lambda: running.agent._figures.rounds["m"] > ended)
-    assert {key[1] for key in core.targets} == {"a", "b", "c0", "c1", "c2"}
+    assert {key[1] for key in core.ledger.targets} == {"a", "b", "c0", "c1", "c2"}
 
 
 async def test_sighup_reloads(running: Running):

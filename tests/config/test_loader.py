@@ -12,6 +12,7 @@ from config.document import read_yaml
 from config.loader import effective, load
 from config.model import ConfigError
 from config.schema import Settings
+from tests.config.conftest import messenger_text
 
 SHIPPED = Path(config.__file__).parent / "callpath.yaml"
 
@@ -181,9 +182,13 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("web: {listen: 'example.org:22550'}", 1, "web.listen", "localhost"),
         ("web: {config_file: x}", 1, "web.config_file", "not in this version"),
         ("log: {level: trace}", 1, "log.level", "'debug'"),
-        *((f"{key}: {{}}", 1, key, "not a known key") for key in ("outside", "twin", "media")),
-        *((f"{key}: {{}}", 1, key, "not a known key") for key in ("localise", "history")),
-        ("probe_endpoint: {}", 1, "probe_endpoint", "not a known key"),
+        ("outside: {url: 'https://x.example/'}", 1, "outside", "not in this version"),
+        ("twin: {address: 192.0.2.1}", 1, "twin", "not in this version"),
+        ("media: {profile: voip20}", 1, "media", "not in this version"),
+        ("localise: {enabled: true}", 1, "localise", "not in this version"),
+        ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
+        ("history: {keep: 60d}", 1, "history", "not in this version"),
+        ("history: on", 1, "history", "not in this version"),
     ],
 )
 def test_one_mistake_is_one_message(mistakes, text, line, key, message) -> None:
@@ -231,7 +236,7 @@ def test_two_resolvers_of_one_name(mistakes) -> None:
     [
         "profile: research\nrisks: accepted",
         "risks: accepted",
-        "limits: {min_interval: 1s, fast_prefixes: [127.0.0.0/8]}\nschedule: {interval: 2s}",
+        "limits: {min_interval: 1s, fast_prefixes: [0.0.0.0/0, '::/0']}\nschedule: {interval: 2s}",
         "web: {listen: '0.0.0.0:22550', insecure: true}",
         "web: {listen: '[::1]:22550'}",
         "web: {listen: 'localhost:0'}",
@@ -269,3 +274,47 @@ def test_the_effective_configuration_can_be_loaded_again(write) -> None:
     assert again.settings == first.settings
     assert json.loads(json.dumps(shown)) == shown
     assert {"catalogue", "callpath", "messengers", "controls", "calibration"} == shown.keys()
+
+
+def test_the_documented_defaults_may_be_written_out_in_full(mistakes) -> None:
+    """Those of later versions too: whoever copies the block gets a configuration that runs."""
+    text = """
+        outside: {file: "", url: "", max_age: 15m}
+        twin: {address: "", udp_ports: [3478], tls_port: 443, key_file: "", tls_sha256: ""}
+        media: {profile: keepalive, targets: 2}
+        localise: {enabled: false, per_day: 3, asn_file: ""}
+        probe_endpoint: {modules: {}, allow: []}
+        history: {enabled: true, keep: 30d, max_size: 1GiB}
+        web: {listen: "127.0.0.1:22550", insecure: false, config_file: ""}
+    """
+    assert mistakes(text) == []
+
+
+def test_a_short_interval_is_for_fast_prefixes_only(write, problems) -> None:
+    targets = [
+        "{name: in, channel: chat, probe: tcp, host: 192.0.2.1, port: 1}",
+        "{name: named, channel: chat, probe: tcp, host: a.example, port: 1}",
+        "{name: out, channel: chat, probe: tcp, host: 198.51.100.1, port: 1}",
+        '{name: url, channel: web, probe: https, url: "https://198.51.100.2/"}',
+        '{name: pin, channel: chat, probe: tcp, host: b.test, port: 1, address: ["2001:db8::1"]}',
+    ]
+    control = "{name: c, role: foreign, owner: x, probe: tcp, host: 192.0.2.9, port: 1}"
+    write("own/signal.yaml", messenger_text(targets=targets))
+    write(
+        "controls.yaml",
+        "messenger: control\nsources: [{url: 'https://x.example/', read: 2026-11-20}]\n"
+        f"targets:\n  - {control}\n",
+    )
+    settings = (
+        "messengers: [signal]\nmessenger_dirs: [own]\ncontrols: controls.yaml\n"
+        "limits: {min_interval: 1s, fast_prefixes: [192.0.2.0/24]}\nschedule: {interval: 1s}\n"
+    )
+    found = problems(write("callpath.yaml", settings))
+    assert [(p.line, p.key) for p in found] == [
+        (8, "targets[2].host"),
+        (9, "targets[3].url"),
+        (10, "targets[4].address"),
+    ]
+    assert all("fast_prefixes" in p.message for p in found)
+    slow = settings.replace("min_interval: 1s, ", "").replace("interval: 1s", "interval: 60s")
+    assert problems(write("callpath.yaml", slow)) == []

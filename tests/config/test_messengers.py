@@ -128,7 +128,7 @@ def test_a_name_taken_twice_is_found_beside_other_mistakes(target_mistakes) -> N
 
 
 def test_an_interval_fits_the_limit_that_was_set(target_mistakes) -> None:
-    limits = "limits: {min_interval: 1s, fast_prefixes: [127.0.0.0/8]}"
+    limits = "limits: {min_interval: 1s, fast_prefixes: [0.0.0.0/0, '::/0']}"
     assert target_mistakes(tcp(more=", interval: 30s"), settings=limits) == []
 
 

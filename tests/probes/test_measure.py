@@ -414,6 +414,9 @@ class Buggy:
     handshake: ClassVar[bool] = False
     bytes_per_run: ClassVar[int] = 1
 
+    def subject(self, host: str) -> str:
+        return ""
+
     async def run(self, trail: Trail, peer: Peer) -> None:
         async with trail.step(Step.EXCHANGE, 1.0):
             raise KeyError("ours")
