@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -446,3 +448,41 @@ def test_every_command_of_the_design_is_there():
     group = typer.main.get_command(app)
     assert {*group.commands} == {"run", "check", "probe", "messengers", "healthcheck", "config"}
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
+
+
+def test_a_crash_is_no_answer_about_a_channel(tmp_path):
+    """Its exit code is none of 0 to 3."""
+    file = tmp_path / "callpath.yaml"
+    file.write_text(f"state_dir: {tmp_path}\n")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli", "messengers", "--json", "--config", str(file)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+    assert done.returncode == 70
+    assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("nosuch0", "no interface nosuch0"),
+        ("192.0.2.77", "192.0.2.77 is not an address of this host"),
+        ("2001:db8::77", "2001:db8::77 is not an address of this host"),
+    ],
+)
+def test_a_source_that_is_not_here_is_named_before_anything_is_sent(
+    monkeypatch, tmp_path, source, why
+):
+    async def sends(*_args, **_given):
+        raise AssertionError("a round was begun")
+
+    monkeypatch.setattr(check, "run_check", sends)
+    file = tmp_path / "callpath.yaml"
+    file.write_text(f'source_address: "{source}"\nstate_dir: {tmp_path}\n')
+    done = CliRunner().invoke(app, ["check", "--config", str(file)])
+    assert done.exit_code == 2
+    assert why in done.output

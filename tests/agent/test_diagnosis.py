@@ -263,3 +263,11 @@ def test_usable_leaves_the_works_in():
         fine.observations
     )
     assert usable(evidence("a", fresh=False), judgement()) == ()
+
+
+@pytest.mark.parametrize(("resolver", "says"), [("system", ()), ("quad9", ("o",))])
+def test_a_dns_check_of_the_hosts_own_resolver_is_masked_with_the_names(resolver, says):
+    found = evidence("dns", T, resolver=resolver)
+    masked = usable(found, judgement(names=False))
+    assert len(masked) == len(says)
+    assert len(usable(found, judgement(names=True))) == 1

@@ -148,3 +148,14 @@ def test_planned_bytes_of_a_group_that_rotates_are_those_of_its_turns():
     assert plan.planned_bytes(target(probe=TCP), CADENCE, 16) == one / 2
     pinned = target(probe=TCP, addresses=("192.0.2.1", "192.0.2.2"))
     assert plan.planned_bytes(pinned, CADENCE, 8) == 2 * one
+
+
+def test_who_went_without_comes_first():
+    """Two dresses at one relay share its one check a minute: the loser must not lose for ever."""
+    targets = [target("bare", probe=STUN), target("ice", probe=STUN), target("tls", probe=TLS)]
+    asked = {
+        "bare": Asked(1000, 1000),
+        "ice": Asked(1000, 940),  # had its turn, was refused, stays as due as it was
+        "tls": Asked(1000, 990),
+    }
+    assert asks(targets, asked, 1066.0) == [("ice", False), ("bare", False), ("tls", True)]

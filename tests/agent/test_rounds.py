@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -163,6 +164,14 @@ async def test_by_hand_everything_is_asked_in_full_and_waited_for(clock):
     await ask(of)
     await ask(of, in_full=True)
     assert world.asked == [(A, False), (A, False)]
+
+
+async def test_by_hand_what_was_seen_counts_however_long_the_round_took(clock):
+    of = runner(target("a"))
+    ran = await ask(of, in_full=True)
+    clock.forward(600)
+    assert fresh(of, ran, clock) == {"a": True}
+    assert fresh(of, replace(ran, in_full=False), clock) == {"a": False}
 
 
 async def test_stop_reports_nothing_sends_nothing_more_and_leaves_it_due(clock):
