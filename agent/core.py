@@ -65,7 +65,7 @@ def knobs_of(config: Config) -> Knobs:
     rarer = stretched(everything, field, s.limits.bytes_per_day).handshake_interval
     cadence = Cadence(base.interval, rarer / pace)
     if rarer > field.handshake_interval:
-        log.warning(
+        log.info(
             "limits.bytes_per_day: handshakes are asked every %.0f s instead of %.0f",
             cadence.handshake_interval,
             base.handshake_interval,

@@ -16,9 +16,14 @@ from config.model import TargetConfig
 
 PER_ROUND = 8
 """Connections per messenger, channel and kind in one round; more trips connection-burst rules, so
-larger groups rotate, the longest unasked first."""
+larger groups rotate, the longest unasked first. Controls do not: they are of many operators, and a
+dead line must show in one round."""
+JITTER = 0.2
+"""A round comes after the interval and up to a fifth of it more (design 7)."""
+DAY = 86400 / (1 + JITTER / 2)
+"""Seconds of a day as the plan sees it: rounds are half the jitter longer on average."""
 _CONNECTS = ("tcp", "tls", "https")
-CONNECT_BYTES = 420
+CONNECT_BYTES = 350
 _MOST = 24.0
 """How much more rarely a budget may make handshakes."""
 _TOLERANCE = 0.02
@@ -86,7 +91,7 @@ def interval_of(target: TargetConfig, cadence: Cadence) -> float:
 
 def turn_of(target: TargetConfig, cadence: Cadence, group_size: int) -> float:
     """Seconds within which a target's turn comes: its interval, longer where a group rotates."""
-    rounds = math.ceil(group_size / PER_ROUND) if target.target.probe in _CONNECTS else 1
+    rounds = math.ceil(group_size / PER_ROUND) if _rotates(target) else 1
     return max(interval_of(target, cadence), rounds * cadence.interval)
 
 
@@ -108,6 +113,10 @@ def _connects_between(target: TargetConfig) -> bool:
     return target.probe.handshake and target.interval is None and target.target.probe in _CONNECTS
 
 
+def _rotates(target: TargetConfig) -> bool:
+    return target.target.probe in _CONNECTS and target.role is None
+
+
 def group_of(target: TargetConfig) -> tuple[str, str, str]:
     """Messenger, channel and kind: what rotates together."""
     return target.target.messenger, target.target.channel, target.target.probe
@@ -119,8 +128,8 @@ def _rotate(due: list[Ask], asked: Mapping[str, Asked], undecided: frozenset[str
         target = ask.target.target
         groups.setdefault((target.channel, target.probe), []).append(ask)
     chosen: list[Ask] = []
-    for (channel, kind), group in groups.items():
-        if kind in _CONNECTS and channel not in undecided:
+    for (channel, _kind), group in groups.items():
+        if _rotates(group[0].target) and channel not in undecided:
             group.sort(key=lambda ask: asked.get(ask.target.target.name, Asked()).run)
             group = group[:PER_ROUND]
         chosen += group
@@ -145,12 +154,12 @@ def planned_bytes(target: TargetConfig, cadence: Cadence, group_size: int) -> fl
 
     ``group_size``: how many targets share its turns (``PER_ROUND``).
     """
-    rotates = target.target.probe in _CONNECTS and group_size > PER_ROUND
+    rotates = _rotates(target) and group_size > PER_ROUND
     turns = PER_ROUND / group_size if rotates else 1.0
-    full = 86400 / interval_of(target, cadence)
+    full = DAY / interval_of(target, cadence)
     connects = 0.0
     if _connects_between(target):
-        connects = max(0.0, 86400 / cadence.interval * turns - full) * CONNECT_BYTES
+        connects = max(0.0, DAY / cadence.interval * turns - full) * CONNECT_BYTES
     elif not target.probe.handshake:
         full *= turns
     each = full * target.probe.bytes_per_run + connects

@@ -19,12 +19,11 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_J
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from agent.plan import JITTER
 from agent.rounds import Beat
 
 log = logging.getLogger(__name__)
 
-JITTER = 0.2
-"""A beat comes after the interval and up to a fifth of it more (design 7)."""
 CLOCK_STEP = 2.0
 _ROUNDING = 0.001
 SLEPT = 2.0

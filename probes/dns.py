@@ -40,7 +40,7 @@ class DnsProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 7000 if self.handshake else 400
+        return 7000 if self.handshake else 250
 
     def subject(self, host: str) -> str:
         return f"{self.query} {self.type}".lower()

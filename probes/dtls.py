@@ -30,7 +30,7 @@ class DtlsProbe:
     takes: ClassVar[str] = "host"
     packets_per_run: ClassVar[int] = 5
     handshake: ClassVar[bool] = True
-    bytes_per_run: ClassVar[int] = 4000
+    bytes_per_run: ClassVar[int] = 2000
 
     dress: dtls.Dress = dtls.Dress.OPENSSL
 

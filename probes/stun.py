@@ -42,7 +42,7 @@ class StunProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return {"udp": 900, "tcp": 1800, "tls": 8000}[self.transport]
+        return {"udp": 850, "tcp": 1800, "tls": 8000}[self.transport]
 
     def subject(self, host: str) -> str:
         return (self.server_name or host).lower() if self.handshake else ""

@@ -17,7 +17,7 @@ class TcpProbe:
     takes: ClassVar[str] = "host"
     packets_per_run: ClassVar[int] = 1
     handshake: ClassVar[bool] = False
-    bytes_per_run: ClassVar[int] = 420  # seven segments
+    bytes_per_run: ClassVar[int] = 350  # seven segments
 
     def subject(self, host: str) -> str:
         return ""

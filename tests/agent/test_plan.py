@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent import plan
 from agent.plan import Asked, Cadence
-from tests.agent.building import FakeStun, FakeTcp, FakeTls, World, target
+from tests.agent.building import FakeStun, FakeTcp, FakeTls, World, control, target
 
 CADENCE = Cadence(60, 300)
 WORLD = World()
@@ -159,3 +159,10 @@ def test_who_went_without_comes_first():
         "tls": Asked(1000, 990),
     }
     assert asks(targets, asked, 1066.0) == [("ice", False), ("bare", False), ("tls", True)]
+
+
+def test_controls_do_not_rotate():
+    """A dead line must show in one round, not once the last control has had its turn."""
+    many = [control(f"c{n}", probe=TCP) for n in range(30)]
+    assert len(asks(many, {}, 1000.0)) == 30
+    assert plan.turn_of(many[0], CADENCE, 30) == 60
