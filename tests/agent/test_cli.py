@@ -404,7 +404,7 @@ def test_contact_rows_say_how_often_and_how_much():
     config = configuration((messenger(relay),), (control("c", probe=FakeStun(World()), kind=""),))
     rows = {row["target"]: row for row in wiring.contact_rows(config)}
     assert rows["relay"]["seconds"] == 60
-    assert rows["relay"]["bytes_per_day"] == 1440 * 900
+    assert rows["relay"]["bytes_per_day"] == round(86400 / 66 * 900)  # 66 s on average
     assert (rows["c"]["role"], rows["c"]["channel"]) == ("foreign", "")
 
 

@@ -144,7 +144,7 @@ def test_a_budget_is_not_stretched_more_than_needed():
 
 def test_planned_bytes_of_a_group_that_rotates_are_those_of_its_turns():
     one = plan.planned_bytes(target(probe=TCP), CADENCE, 8)
-    assert one == 86400 / 60 * 420
+    assert one == pytest.approx(86400 / 66 * 420)  # a round comes every 66 s on average
     assert plan.planned_bytes(target(probe=TCP), CADENCE, 16) == one / 2
     pinned = target(probe=TCP, addresses=("192.0.2.1", "192.0.2.2"))
     assert plan.planned_bytes(pinned, CADENCE, 8) == 2 * one
