@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -27,6 +26,7 @@ from tests.exporters.building import (
     target_figures,
     update,
 )
+from tests.probes.programs import need
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 CHANNEL = {"messenger", "channel"}
@@ -234,9 +234,7 @@ def test_both_formats_parse_and_say_the_same():
 
 
 def test_prometheus_own_linter_has_nothing_to_say():
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    promtool = need("promtool")
     done = subprocess.run(
         [promtool, "check", "metrics"],
         input=page(mirror()),
