@@ -32,7 +32,7 @@ class HttpsProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 9000 if self.handshake else 1100
+        return 7000 if self.handshake else 1100
 
     def subject(self, host: str) -> str:
         return host.lower()

@@ -11,9 +11,11 @@ import pytest
 from agent import core as core_module
 from agent import learned, manners, network, rounds
 from agent.core import QUIET_ROUNDS, Core
+from agent.plan import Cadence
 from agent.rounds import Beat
 from agent.state import ChannelState
 from agent.store import Store
+from config.loader import load
 from config.model import MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, Update
 from exporters.mirror import Mirror
@@ -628,3 +630,8 @@ async def test_a_family_in_which_no_control_works_is_in_no_figure(line, monkeypa
 async def test_states_are_values_of_their_own(line):
     await line.round()
     assert isinstance(line.core.states[("m", "call")], ChannelState)
+
+
+def test_the_shipped_plan_fits_its_byte_budget():
+    """Otherwise handshakes would be asked more rarely by default, and shown later."""
+    assert knobs_of(load(None)).cadence == Cadence(60, 300)
