@@ -10,7 +10,7 @@ import pytest
 
 from agent import core as core_module
 from agent import learned, manners, network, rounds
-from agent.core import QUIET_ROUNDS, Core
+from agent.core import QUIET_ROUNDS, Core, knobs_of
 from agent.plan import Cadence
 from agent.rounds import Beat
 from agent.state import ChannelState
