@@ -169,11 +169,16 @@ class Store:
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    db.executescript(_SCHEMA)
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.commit()
+    """Ready for use, or closed: a file that cannot be used is not held open."""
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        db.commit()
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 

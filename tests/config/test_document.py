@@ -157,7 +157,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ('{"a": 1,\n}', 2, "not valid JSON"),
+        ('{"a":\n}', 2, "not valid JSON"),
         ('{"a": 1, "a": 2}', 0, "duplicate key 'a'"),
         ('{"a": NaN}', 0, "NaN is not a number"),
         ("[]", 1, "must be an object"),
