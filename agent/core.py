@@ -144,7 +144,7 @@ class Core:
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
-        await self.learned.note_round(ran, _usable_names(evidence, judgement))
+        self.learned.note_round(ran, _usable_names(evidence, judgement))
         if judgement.controls:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         self.evidence[CONTROL] = evidence
@@ -201,7 +201,7 @@ class Core:
             return ()
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
-            await self.learned.note_round(ran, _usable_names(evidence, judgement))
+            self.learned.note_round(ran, _usable_names(evidence, judgement))
             evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = diagnose(messenger, evidence, judgement)
         self._note(ran, runner, evidence, judgement)
@@ -212,15 +212,22 @@ class Core:
         )
         self.evidence[name] = evidence
         states = {k: s for k, s in self.states.items() if k[0] == name}
-        await asyncio.to_thread(self._save, self.learned.network, states, self._budget())
+        await self._save(states)
         self._flush(name, evidence, shown)
         return shown
 
-    def _save(
-        self, network: str, states: Mapping[tuple[str, str], ChannelState], budget: bytes
-    ) -> None:
-        self.store.save_states(network, states)
-        self.store.put("bytes_today", budget)
+    async def _save(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
+        """Write what the rounds have added, in one transaction."""
+        trust, rtts = self.learned.unsaved()
+        network, budget = self.learned.network, self._budget()
+        await asyncio.to_thread(
+            self.store.save_round,
+            network,
+            trust=trust,
+            rtts=rtts,
+            states=states,
+            bytes_today=budget,
+        )
 
     def _rest(self, name: str, reason: str) -> tuple[Diagnosis, ...]:
         """A round in which nothing may be asked: what is not measured is soon not known."""
@@ -337,20 +344,23 @@ class Core:
         self, name: str, evidence: list[Evidence], shown: tuple[Diagnosis, ...] | None
     ) -> None:
         """Send the web process what this round changed."""
+        changed: dict[tuple[str, str], Diagnosis] = {}
         if shown is not None:
             self.ready = True
             for d in shown:
                 self._log_change(d)
-                self.shown[(d.messenger, d.channel)] = d
-        self._reshow()
+                changed[(d.messenger, d.channel)] = d
+        self.shown.update(changed)
+        changed |= self._reshow()
         self._refresh_figures()
-        self.manners.forget_old()
+        if name == CONTROL:  # once a round
+            self.manners.forget_old()
         self._publish(
             Update(
                 agent=self.figures,
                 targets={(name, e.config.target.name): self.ledger.of(e.config) for e in evidence},
-                channels=self._channel_figures(),
-                report=self.report(),
+                channels=self._channel_figures(name),
+                report=Report(time.time(), self.vantage(), tuple(changed.values())),
                 ready=self.ready,
             )
         )
@@ -361,16 +371,26 @@ class Core:
             channel = f"{now.messenger} {now.channel}"
             log.info("%s: %s -> %s: %s", channel, before.status, now.status, now.summary)
 
-    def _channel_figures(self) -> dict[tuple[str, str], ChannelFigures]:
-        return {k: ChannelFigures(s.success_ratio) for k, s in self.states.items()}
+    def _channel_figures(self, name: str = "") -> dict[tuple[str, str], ChannelFigures]:
+        """Those of one messenger, or all."""
+        return {
+            k: ChannelFigures(s.success_ratio)
+            for k, s in self.states.items()
+            if not name or k[0] == name
+        }
 
-    def _reshow(self) -> None:
-        """A vantage that went offline turns every channel unknown at once."""
+    def _reshow(self) -> dict[tuple[str, str], Diagnosis]:
+        """A vantage that went offline turns every channel unknown at once; those it changed."""
         vantage = self._vantage_shown()
-        for key, d in self.shown.items():
-            state = self.states.get(key)
-            if state is not None and vantage in MASKING:
-                self.shown[key] = present(d, state, vantage, quiet=False)
+        changed: dict[tuple[str, str], Diagnosis] = {}
+        if vantage in MASKING:
+            for key, d in self.shown.items():
+                state = self.states.get(key)
+                again = d if state is None else present(d, state, vantage, quiet=False)
+                if again != d:
+                    changed[key] = again
+            self.shown.update(changed)
+        return changed
 
     def _refresh_figures(self) -> None:
         f, traffic = self.figures, self.env.traffic
@@ -411,7 +431,7 @@ class Core:
             diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
             observations += [o for f in ran.finished for o in f.measured.observations]
         self.steady = Steady(str(judgement.status))
-        await asyncio.to_thread(self.store.put, "bytes_today", self._budget())
+        await self._save({})
         return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
 
     def asking(self) -> int:
@@ -424,7 +444,7 @@ class Core:
         cadence, now = self.knobs.cadence, time.time()
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         if not judgement.masks:
-            await self.learned.note_round(ran, _usable_names(evidence, judgement))
+            self.learned.note_round(ran, _usable_names(evidence, judgement))
         # Proven anew: an answer of this very round may be the one that was missing.
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         return diagnose(messenger, evidence, judgement)

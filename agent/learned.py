@@ -4,10 +4,11 @@ addresses are. Kept in the store; the agent and ``callpath check`` share it.
 
 from __future__ import annotations
 
-import asyncio
+import math
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from agent import network as networks
@@ -24,7 +25,7 @@ _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 class Learned:
-    """Reads everything at once at the start; writes once per round."""
+    """Reads everything at once at the start; ``unsaved`` is what a round has added."""
 
     def __init__(self, store: Store, calibration: tuple[Calibrated, ...]) -> None:
         self.store = store
@@ -33,6 +34,9 @@ class Learned:
         self.networks = networks.load(store.get("networks"))
         self.current: Network | None = self.networks[0] if self.networks else None
         self.trust: dict[TrustKey, Record] = {}
+        self._nearest: dict[str, float] = {}
+        self._unsaved_trust: dict[TrustKey, Record] = {}
+        self._unsaved_rtts: dict[str, float] = {}
         self._load()
 
     def vantage_name(self) -> str:
@@ -49,6 +53,8 @@ class Learned:
 
     def _load(self) -> None:
         self.trust = self.store.trust(self.current.id) if self.current else {}
+        for of_the_old_network in (self._nearest, self._unsaved_trust, self._unsaved_rtts):
+            of_the_old_network.clear()
 
     @property
     def network(self) -> str:
@@ -89,49 +95,42 @@ class Learned:
             time.time() if now is None else now,
         )
 
-    async def note_round(self, ran: Ran, usable: Mapping[str, tuple[Observation, ...]]) -> None:
+    def note_round(self, ran: Ran, usable: Mapping[str, tuple[Observation, ...]]) -> None:
         """Count the verified answers of one round; ``usable`` leaves out what masks discard."""
         answered = {
             f.ask.target.target.name: any(o.works for o in usable[f.ask.target.target.name])
             for f in ran.finished
             if usable.get(f.ask.target.target.name) and not f.ask.partial
         }
-        changed: dict[TrustKey, Record] = {}
-        rtts: list[tuple[str, float]] = []
+        working = Counter(
+            f.ask.target.target.channel
+            for f in ran.finished
+            if answered.get(f.ask.target.target.name)
+        )
         for f in ran.finished:
             target = f.ask.target
             name = target.target.name
             if name not in answered:
                 continue
-            siblings = any(
-                works
-                for other, works in answered.items()
-                if other != name and works and _channel_of(ran, other) == target.target.channel
-            )
+            siblings = working[target.target.channel] > answered[name]
             key = _key(target)
             before = self.trust.get(key, Record())
             at = max(o.at for o in f.measured.observations)
-            changed[key] = after_run(before, target.proof, answered[name], siblings, at)
-            rtts += _smallest(usable[name])
-        self.trust.update(changed)
-        if self.current is not None and changed:
-            await asyncio.to_thread(self._save, self.current.id, changed, rtts)
+            record = after_run(before, target.proof, answered[name], siblings, at)
+            self.trust[key] = self._unsaved_trust[key] = record
+            for address, rtt in _smallest(usable[name]):
+                if rtt < self._nearest.get(address, math.inf):
+                    self._nearest[address] = self._unsaved_rtts[address] = rtt
 
-    def _save(
-        self, network: str, changed: Mapping[TrustKey, Record], rtts: list[tuple[str, float]]
-    ) -> None:
-        self.store.save_trust(network, changed)
-        self.store.note_rtts(network, rtts)
+    def unsaved(self) -> tuple[dict[TrustKey, Record], dict[str, float]]:
+        """The records that changed and the RTTs that became smaller since it was last asked."""
+        trust, rtts = self._unsaved_trust, self._unsaved_rtts
+        self._unsaved_trust, self._unsaved_rtts = {}, {}
+        return trust, rtts
 
 
 def _key(target: TargetConfig) -> TrustKey:
     return target.target.messenger, target.target.name, dress_of(target)
-
-
-def _channel_of(ran: Ran, name: str) -> str:
-    return next(
-        f.ask.target.target.channel for f in ran.finished if f.ask.target.target.name == name
-    )
 
 
 def _smallest(observations: Iterable[Observation]) -> list[tuple[str, float]]:

@@ -11,8 +11,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from probes.model import Target
+from probes.net.address import REMEMBERED
 from probes.net.environment import Traffic
 from probes.net.errors import NotMeasured
 
@@ -136,8 +138,12 @@ class Manners:
         recent.append((now, packets))
 
     def _is_fast(self, address: str) -> bool:
-        ip = ipaddress.ip_address(address)
-        return any(
-            ip.version == net.version and ip in net
-            for net in map(ipaddress.ip_network, self.limits.fast_prefixes)
-        )
+        return bool(self.limits.fast_prefixes) and _within(address, self.limits.fast_prefixes)
+
+
+@lru_cache(maxsize=REMEMBERED)  # asked for every packet that leaves, of the same addresses
+def _within(address: str, prefixes: tuple[str, ...]) -> bool:
+    ip = ipaddress.ip_address(address)
+    return any(
+        ip.version == net.version and ip in net for net in map(ipaddress.ip_network, prefixes)
+    )

@@ -32,6 +32,9 @@ SPREAD = 0.1
 """Share of the interval over which a round's checks start; more when there are many."""
 PER_CHECK = 0.005
 """Seconds between starts at the least while they fit into four fifths of the interval."""
+SLOT = 0.02
+"""Checks start on a grid of so many seconds, all rounds on the same one: a wake-up costs more than
+the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
 PATIENCE = 2 / 3
@@ -147,8 +150,9 @@ class Runner:
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
         gap = spacing(len(asks), cadence.interval) if not in_full else PER_CHECK
+        slots: dict[float, asyncio.Event] = {}
         for index, ask in enumerate(asks):
-            self._start(ask, beat, index * gap, families, now)
+            self._start(ask, beat, _slot(slots, index * gap), families, now)
         cut_off = started + (CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval)
         await self._wait(cut_off)
         ran = self._collect()
@@ -179,11 +183,11 @@ class Runner:
             under_way.void = True
 
     def _start(
-        self, ask: Ask, beat: Beat, delay: float, families: frozenset[Family], now: float
+        self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family], now: float
     ) -> None:
         name = ask.target.target.name
         seen = self.seen.setdefault(name, Seen())
-        task = asyncio.create_task(self._ask(ask, beat, delay, families))
+        task = asyncio.create_task(self._ask(ask, beat, slot, families))
         self._running[name] = UnderWay(task, beat.memo, seen.asked.full)
         seen.asked = Asked(now, seen.asked.full if ask.partial else now)
 
@@ -193,9 +197,9 @@ class Runner:
         seen.asked = Asked(seen.asked.run, under_way.before)
 
     async def _ask(
-        self, ask: Ask, beat: Beat, delay: float, families: frozenset[Family]
+        self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family]
     ) -> Finished | None:
-        await asyncio.sleep(delay)
+        await slot.wait()
         async with self.gate:
             started = time.monotonic()
             try:
@@ -265,6 +269,16 @@ class Runner:
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
+
+
+def _slot(slots: dict[float, asyncio.Event], delay: float) -> asyncio.Event:
+    """The event of the first slot that is ``delay`` seconds away; ``slots`` are those there are."""
+    loop = asyncio.get_running_loop()
+    at = math.ceil((loop.time() + delay) / SLOT) * SLOT
+    if at not in slots:
+        slots[at] = asyncio.Event()
+        loop.call_at(at, slots[at].set)
+    return slots[at]
 
 
 def concluded(ran: Ran) -> frozenset[str]:

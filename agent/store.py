@@ -12,9 +12,10 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 from agent.state import ChannelState, Vote
 from agent.trust import Record
@@ -87,12 +88,13 @@ class Store:
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _write(self, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
-        """One transaction."""
+    def _write(self, *work: tuple[str, Rows]) -> None:
+        """One transaction of statements with their rows."""
         with self._lock:
             try:
                 with self._db:
-                    self._db.executemany(sql, rows)
+                    for sql, rows in work:
+                        self._db.executemany(sql, rows)
                 self.healthy = self.healthy or not self._is_memory()
             except sqlite3.Error as error:
                 if self.healthy:
@@ -118,7 +120,24 @@ class Store:
         return bytes(rows[0][0]) if rows else None  # type: ignore[call-overload] # BLOB
 
     def put(self, key: str, value: bytes) -> None:
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", [(key, value)])
+        self._write((_PUT, [(key, value)]))
+
+    def save_round(
+        self,
+        network: str,
+        *,
+        trust: Mapping[TrustKey, Record] = MappingProxyType({}),
+        rtts: Mapping[str, float] = MappingProxyType({}),
+        states: Mapping[tuple[str, str], ChannelState] = MappingProxyType({}),
+        bytes_today: bytes = b"",
+    ) -> None:
+        """What one round has added. ``rtts``: seconds by address; of each the smallest is kept."""
+        self._write(
+            (_TRUST, _trust_rows(network, trust)),
+            (_RTT, _rtt_rows(network, rtts)),
+            (_STATE, _state_rows(network, states)),
+            (_PUT, [("bytes_today", bytes_today)] if bytes_today else []),
+        )
 
     # --- trust ---
 
@@ -133,13 +152,6 @@ class Store:
             for m, t, d, runs, answered, earned, verified, silent in rows
         }
 
-    def save_trust(self, network: str, records: Mapping[TrustKey, Record]) -> None:
-        rows = [
-            (network, *key, r.runs, r.answered, int(r.earned), r.last_verified, r.silent_since)
-            for key, r in records.items()
-        ]
-        self._write("INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)", rows)
-
     # --- states ---
 
     def states(self, network: str) -> dict[tuple[str, str], ChannelState]:
@@ -150,22 +162,34 @@ class Store:
                 found[(str(messenger), str(channel))] = _state_from(json.loads(str(value)))
         return found
 
-    def save_states(self, network: str, states: Mapping[tuple[str, str], ChannelState]) -> None:
-        rows = [(network, *key, json.dumps(asdict(state))) for key, state in states.items()]
-        self._write("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)", rows)
-
     def forget_states(self) -> None:
-        self._write("DELETE FROM states", [()])
+        self._write(("DELETE FROM states", [()]))
 
-    # --- smallest RTT per address ---
 
-    def note_rtts(self, network: str, rtts: Iterable[tuple[str, float]]) -> None:
-        rows = [(network, address, seconds) for address, seconds in rtts]
-        self._write(
-            "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
-            " DO UPDATE SET seconds = min(seconds, excluded.seconds)",
-            rows,
-        )
+_PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_TRUST = "INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)"
+_STATE = "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)"
+_RTT = (
+    "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
+    " DO UPDATE SET seconds = min(seconds, excluded.seconds)"
+)
+Rows = Sequence[tuple[object, ...]]
+
+
+def _trust_rows(network: str, records: Mapping[TrustKey, Record]) -> Rows:
+    return [
+        (network, *key, r.runs, r.answered, int(r.earned), r.last_verified, r.silent_since)
+        for key, r in records.items()
+    ]
+
+
+def _state_rows(network: str, states: Mapping[tuple[str, str], ChannelState]) -> Rows:
+    return [(network, *key, json.dumps(asdict(state))) for key, state in states.items()]
+
+
+def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:
+    """The smallest RTT per address, seconds."""
+    return [(network, address, seconds) for address, seconds in rtts.items()]
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

@@ -11,6 +11,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from exporters.feed import ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
@@ -147,6 +148,8 @@ class WebDoor:
         everything = self._everything()
         everything.targets = {}
         everything.channels = {}
+        if everything.report is not None:
+            everything.report = replace(everything.report, diagnoses=())
         everything.reset = False
         return everything
 

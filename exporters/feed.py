@@ -92,7 +92,8 @@ class AgentFigures:
 
 @dataclass(slots=True)
 class Update:
-    """One message to the web process; ``reset`` drops every target that came before."""
+    """One message to the web process: what changed. ``report`` has the diagnoses that changed;
+    ``reset`` drops every target and diagnosis that came before."""
 
     agent: AgentFigures
     targets: dict[TargetKey, TargetFigures] = field(default_factory=dict)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from exporters.feed import AgentFigures, ChannelFigures, TargetFigures, TargetKey, Update
-from probes.model import Diagnosis, Report
+from probes.model import Diagnosis, Report, Vantage
 
 
 @dataclass(slots=True)
@@ -17,15 +16,22 @@ class Mirror:
     agent: AgentFigures = field(default_factory=AgentFigures)
     targets: dict[TargetKey, TargetFigures] = field(default_factory=dict)
     channels: dict[tuple[str, str], ChannelFigures] = field(default_factory=dict)
-    report: Report | None = None
+    at: float = 0.0
+    vantage: Vantage | None = None
+    channel_diagnoses: dict[tuple[str, str], Diagnosis] = field(default_factory=dict)
     titles: dict[str, str] = field(default_factory=dict)
     ready: bool = False
     changed: int = 0
     heard: float = 0.0
 
     @property
-    def diagnoses(self) -> Sequence[Diagnosis]:
-        return self.report.diagnoses if self.report else ()
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        return tuple(self.channel_diagnoses.values())
+
+    @property
+    def report(self) -> Report | None:
+        """Everything that is known of the channels; None before the first update."""
+        return None if self.vantage is None else Report(self.at, self.vantage, self.diagnoses)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -36,11 +42,15 @@ class Mirror:
         if update.reset:
             self.targets.clear()
             self.channels.clear()
-            self.report = None
+            self.channel_diagnoses.clear()
+            self.vantage = None
         self.agent = update.agent
         self.targets.update(update.targets)
         self.channels.update(update.channels)
-        self.report = update.report or self.report
+        if update.report is not None:
+            self.at, self.vantage = update.report.at, update.report.vantage
+            for d in update.report.diagnoses:
+                self.channel_diagnoses[(d.messenger, d.channel)] = d
         self.titles = update.titles or self.titles
         self.ready = update.ready
         self.changed += 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
-import uuid
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 
 from probes.model import Fact, Failure, Family, Observation, Step, StepResult, Target
@@ -100,8 +101,7 @@ async def _measure(
     if resolution is not None and (resolution.step.failure or resolution.distrusted):
         observations += _untrusted(check, env, at, resolution)
     wanted = [a for a in addresses if family_of(a) in families and is_askable(a)]
-    runs = [_shared_run(check, env, address, partial, memo) for address in wanted]
-    results = await asyncio.gather(*runs, return_exceptions=True)
+    results = await _all([_shared_run(check, env, a, partial, memo) for a in wanted])
     skipped: list[str] = []
     mapped: set[str] = set()
     for address, result in zip(wanted, results, strict=True):
@@ -115,6 +115,16 @@ async def _measure(
             if result.mapped:
                 mapped.add(result.mapped)
     return Measured(tuple(observations), tuple(skipped), frozenset(mapped))
+
+
+async def _all(runs: list[Coroutine[object, object, Outcome]]) -> list[Outcome | BaseException]:
+    """The results of all runs, a NotMeasured among them as a value."""
+    if len(runs) != 1:
+        return await asyncio.gather(*runs, return_exceptions=True)
+    try:
+        return [await runs[0]]  # the usual case does without a task of its own
+    except NotMeasured as reason:
+        return [reason]
 
 
 async def _addresses(
@@ -225,5 +235,7 @@ def _record(
         elif isinstance(value, tuple):
             value = tuple(own.scrub(text) for text in value)
         clean[key] = value
-    told = tuple(replace(step, detail=own.scrub(step.detail)) for step in steps)
-    return Observation(uuid.uuid4().hex[:16], check.target, at, told, clean, partial)
+    told = tuple(
+        replace(step, detail=own.scrub(step.detail)) if step.detail else step for step in steps
+    )
+    return Observation(secrets.token_hex(8), check.target, at, told, clean, partial)

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from probes.model import Family
@@ -34,11 +35,15 @@ _BOGONS = tuple(
     )
 )
 
+REMEMBERED = 32768
+"""Addresses whose parsed form is kept: a schedule asks the same ones all day."""
+
 _VEIL = "[vantage]"
 _IPV4 = re.compile(r"(?<![0-9])(?<![0-9]\.)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
 _IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}")
 
 
+@lru_cache(maxsize=REMEMBERED)
 def parse(text: str) -> IPAddress | None:
     """The address written in ``text``, an IPv4-mapped IPv6 address as its IPv4 self, else None."""
     try:
@@ -49,6 +54,7 @@ def parse(text: str) -> IPAddress | None:
     return address if mapped is None else mapped
 
 
+@lru_cache(maxsize=REMEMBERED)
 def is_bogon(text: str) -> bool:
     """Loopback, link-local, private or multicast: never connected to on a name's word."""
     address = parse(text)

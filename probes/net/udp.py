@@ -200,10 +200,11 @@ def open_flow(
         source.bind(sock, stream=False)
         sock.connect((address, port))
         flow = Flow(sock, news or asyncio.Event())
-        loop.add_reader(sock, flow._readable)
+        fd = sock.fileno()  # by the socket itself, selectors would format it for a KeyError
+        loop.add_reader(fd, flow._readable)
         try:
             yield flow
         finally:
-            loop.remove_reader(sock)
+            loop.remove_reader(fd)
     finally:
         sock.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -25,19 +26,23 @@ def facts(chain: Sequence[bytes]) -> dict[str, str | int | float]:
     """
     if not chain:
         raise WireError(Failure.BAD_CERTIFICATE, "the server sent no certificate")
+    return {**_of_leaf(chain[0]), "chain_length": len(chain)}
+
+
+@lru_cache(maxsize=512)  # a server shows the same certificate for months
+def _of_leaf(der: bytes) -> dict[str, str | int | float]:
     with warnings.catch_warnings():
         # cryptography warns about oddities that are the sender's affair and not a bug of ours.
         warnings.simplefilter("ignore")
         try:
-            leaf = x509.load_der_x509_certificate(chain[0])
+            leaf = x509.load_der_x509_certificate(der)
             return {
                 "certificate_subject": _title(leaf.subject),
                 "certificate_issuer": _title(leaf.issuer),
                 "certificate_names": _dns_names(leaf),
                 "certificate_not_before": leaf.not_valid_before_utc.timestamp(),
                 "certificate_not_after": leaf.not_valid_after_utc.timestamp(),
-                "certificate_sha256": hashlib.sha256(chain[0]).hexdigest(),
-                "chain_length": len(chain),
+                "certificate_sha256": hashlib.sha256(der).hexdigest(),
             }
         except (ValueError, TypeError, x509.InvalidVersion) as exc:
             # TypeError: a name that holds a bit string where a text belongs.

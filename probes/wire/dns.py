@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import dns.exception
 import dns.flags
@@ -58,11 +59,16 @@ def encode_query(name: str, type: str, query_id: int) -> bytes:
 
     Raises ValueError if ``name`` or ``type`` does not exist in the DNS.
     """
+    return query_id.to_bytes(2, "big") + _after_the_id(name, type)
+
+
+@lru_cache(maxsize=1024)  # the same questions are asked all day, only their ids differ
+def _after_the_id(name: str, type: str) -> bytes:
     try:
-        query = dns.message.make_query(name, type, use_edns=0, payload=PAYLOAD, id=query_id)
+        query = dns.message.make_query(name, type, use_edns=0, payload=PAYLOAD, id=0)
     except dns.exception.DNSException as exc:
         raise ValueError(f"cannot ask for {type} of {name}: {exc}") from exc
-    return query.to_wire()
+    return query.to_wire()[2:]
 
 
 def read_answer(data: bytes, *, query_id: int, name: str, type: str) -> Answer:
@@ -85,7 +91,7 @@ def read_answer(data: bytes, *, query_id: int, name: str, type: str) -> Answer:
         message = dns.message.from_wire(data)
     except dns.exception.DNSException as exc:
         raise WireError(Failure.BAD_REPLY, f"not DNS: {clean(repr(exc))}") from exc
-    asked, rdtype = dns.name.from_text(name), dns.rdatatype.from_text(type)
+    asked, rdtype = _question(name, type)
     _check_question(message, asked, rdtype)
     chain, found = _follow(message, asked, rdtype)
     is_address = rdtype in _ADDRESS_TYPES
@@ -100,6 +106,11 @@ def read_answer(data: bytes, *, query_id: int, name: str, type: str) -> Answer:
         edns=message.edns >= 0,
         authentic=bool(message.flags & dns.flags.AD),
     )
+
+
+@lru_cache(maxsize=1024)
+def _question(name: str, type: str) -> tuple[dns.name.Name, dns.rdatatype.RdataType]:
+    return dns.name.from_text(name), dns.rdatatype.from_text(type)
 
 
 def _ends_early(data: bytes) -> bool:

@@ -42,9 +42,9 @@ def test_round_trip(store):
         ("m", "b", ""): Record(3, 0, False, None, 7.25),
     }
     store.put("key", b"\x00\xff")
-    store.save_trust("n1", trust)
-    store.save_states("n1", {KEY: OK, ("m", "chat"): ChannelState()})
-    store.note_rtts("n1", [("192.0.2.1", 0.5)])
+    store.save_round("n1", trust=trust)
+    store.save_round("n1", states={KEY: OK, ("m", "chat"): ChannelState()})
+    store.save_round("n1", rtts={"192.0.2.1": 0.5})
     store = again(store)
     try:
         assert store.get("key") == b"\x00\xff"
@@ -79,8 +79,8 @@ def test_every_state_is_read_as_it_was_written(state):
 
 
 def test_networks_are_apart(store):
-    store.save_trust("n1", {("m", "a", ""): Record(1, 1, True, 1.0, None)})
-    store.save_states("n1", {KEY: OK})
+    store.save_round("n1", trust={("m", "a", ""): Record(1, 1, True, 1.0, None)})
+    store.save_round("n1", states={KEY: OK})
     assert store.trust("n2") == {}
     assert store.states("n2") == {}
     store.forget_states()
@@ -90,7 +90,7 @@ def test_networks_are_apart(store):
 
 def test_the_smallest_rtt_is_kept(store):
     for seconds in (0.5, 0.2, 0.9):
-        store.note_rtts("n", [("192.0.2.1", seconds)])
+        store.save_round("n", rtts={"192.0.2.1": seconds})
     assert store._read("SELECT seconds FROM rtt") == [(0.2,)]
 
 
@@ -111,7 +111,8 @@ from agent.store import Store
 from agent.trust import Record
 store = Store(Path(sys.argv[1]))
 for number in range(int(sys.argv[3])):
-    store.save_trust("n", {("m", f"{sys.argv[2]}{number}", ""): Record(1, 1, True, 1.0, None)})
+    trust = {("m", f"{sys.argv[2]}{number}", ""): Record(1, 1, True, 1.0, None)}
+    store.save_round("n", trust=trust)
     assert store.healthy
 store.close()
 """
@@ -153,7 +154,7 @@ number = int(sys.argv[2])
 while True:
     number += 1
     votes = (Vote(float(number), Status.OK, 1.0),) * 20
-    store.save_states("n", {
+    store.save_round("n", states={
         ("m", channel): ChannelState(Status.OK, float(number), votes=votes, window=votes)
         for channel in ("chat", "call", "media", "web")
     })
@@ -258,10 +259,10 @@ def test_a_disk_that_fails_later_is_said_once_and_recovers(store, caplog):
 
 
 def test_states_that_make_no_sense_are_left_out(store):
-    store.save_states("n", {KEY: OK})
+    store.save_round("n", states={KEY: OK})
     rows = ["null", "[]", "{}", "x", '{"confirmed": "marvellous"}']
     sql = "INSERT INTO states VALUES ('n', 'm', ?, ?)"
-    store._write(sql, [(f"c{number}", row) for number, row in enumerate(rows)])
+    store._write((sql, [(f"c{number}", row) for number, row in enumerate(rows)]))
     assert store.states("n") == {KEY: OK}
 
 
