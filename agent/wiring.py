@@ -21,6 +21,7 @@ from agent.store import Store
 from agent.webdoor import WebDoor, listen
 from config.model import Config, ConfigError
 from config.values import split_listen
+from exporters import memory
 from exporters.feed import AgentFigures, ReloadAnswer, Update
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self.reload()))
         self._spawn(self._watch_pause())
         self._start_schedule()
+        memory.settle()
         log.info("callpath %s listens on %s", callpath_version(), settings.web.listen)
         try:
             await self._stop.wait()
@@ -223,6 +225,8 @@ class Agent:
         core.take_over(old)
         self._core = core
         self._start_schedule()
+        del old
+        memory.settle()
 
 
 def _figures(config: Config) -> AgentFigures:

@@ -29,7 +29,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporters import prometheus
+from exporters import memory, prometheus
 from exporters.document import document, in_order, timestamp
 from exporters.feed import ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
@@ -205,6 +205,8 @@ class _Agent:
             message = pickle.loads(frame)
             if isinstance(message, Update):
                 mirror.apply(message, time.monotonic())
+                if message.reset:
+                    memory.settle()
             elif isinstance(message, ReloadAnswer):
                 self._answers.put_nowait(message)
 

@@ -160,7 +160,8 @@ class OwnAddresses:
 
         Too much rather than too little: where "2001:db8::1" is ours, so is "2001:db8::1:443".
         """
-        text = _IPV4.sub(self._veil, text)
+        if "." in text:
+            text = _IPV4.sub(self._veil, text)
         if ":" not in text:
             return text
         text = _IPV6.sub(self._veil, text)
