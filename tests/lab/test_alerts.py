@@ -54,6 +54,7 @@ class Stage:
         self.agent: Any
         self.prometheus: Prometheus
         self.alertmanager: Alertmanager
+        self._told = 0
         self._agent = ExitStack()
         self._cleanup = ExitStack()
 
@@ -90,12 +91,13 @@ class Stage:
         becomes(self.prometheus, all_ok, "everything to be ok", PATIENCE)
         wait_until(lambda: not self.prometheus.query(FIRING), "no alert", PATIENCE)
         self.messages.clear()
+        self._told = 0
 
     def told(self, status: str) -> Message:
-        """The next message, which has this status."""
-        before = len(self.messages)
-        wait_until(lambda: self.messages[before:], f"a message: {status}", PATIENCE)
-        message = self.messages[before]
+        """The next message that was not looked at, which has this status."""
+        wait_until(lambda: self.messages[self._told :], f"a message: {status}", PATIENCE)
+        message = self.messages[self._told]
+        self._told += 1
         assert message.status == status, self.messages
         return message
 
@@ -142,14 +144,13 @@ def test_everything_works_and_nobody_is_told(stage: Stage) -> None:
         assert {s.labels["vantage"] for s in stage.prometheus.query(recorded)} == {"lab"}
 
 
-@pytest.mark.parametrize("messenger", ["telegram", "whatsapp"])
-def test_calls_are_blocked_and_the_one_alert_says_so(stage: Stage, messenger: str) -> None:
-    world, call = stage.lab.world, (messenger, "call")
+def block_calls(stage: Stage, messenger: str) -> Message:
+    """Drop UDP to the relays; the message about it, which is the right one."""
     began, rounds = time.time(), rounds_of(stage.prometheus, messenger)
-    world.rules.add("drop", **stage.lab.call_relays(messenger))
+    stage.lab.world.rules.add("drop", **stage.lab.call_relays(messenger))
     becomes(
         stage.prometheus,
-        lambda now: now[call] == "unreachable",
+        lambda now: now[(messenger, "call")] == "unreachable",
         f"{messenger}'s calls to be unreachable",
         PATIENCE,
     )
@@ -157,25 +158,47 @@ def test_calls_are_blocked_and_the_one_alert_says_so(stage: Stage, messenger: st
     fired = stage.told("firing")
     took = rounds_of(stage.prometheus, messenger) - rounds
     print(
-        f"{messenger} blocked: state {full_time(began, state)}, alert {full_time(began, fired.at)},"
-        f" {took:.0f} rounds; all at full time"
+        f"{messenger} blocked: state {full_time(began, state)},"
+        f" alert {full_time(began, fired.at)}, {took:.0f} rounds; all at full time"
     )
     assert fired.names == {("CallDownChatUp", messenger, "firing")}
     assert fired.receiver == "page"
     assert text(fired) == f"Calls of {messenger} do not work at lab, while its chat does."
-    stage.rounds(1)
+    return fired
 
+
+def test_calls_are_blocked_and_the_one_alert_says_so(stage: Stage) -> None:
+    fired = block_calls(stage, "telegram")
+    stage.rounds(4)  # until CallpathCallDegraded stands as well, and is muted
     lifted = time.time()
-    world.rules.clear()
-    becomes(stage.prometheus, all_ok, f"{messenger}'s calls to be back", PATIENCE)
+    stage.lab.world.rules.clear()
+    becomes(stage.prometheus, all_ok, "Telegram's calls to be back", PATIENCE)
     state = time.time()
     ended = stage.told("resolved")
     print(
-        f"{messenger} lifted: state {full_time(lifted, state)},"
+        f"telegram lifted: state {full_time(lifted, state)},"
         f" resolved {full_time(lifted, ended.at)}; all at full time"
     )
-    assert ended.names == {("CallDownChatUp", messenger, "resolved")}
+    assert ended.names == {("CallDownChatUp", "telegram", "resolved")}
     assert stage.messages == [fired, ended], "and nobody was told anything else"
+
+
+def test_calls_are_blocked_and_then_the_line_goes_dark(stage: Stage) -> None:
+    """What was known is held, muted, and its end is told when somebody has seen it."""
+    blocked = block_calls(stage, "whatsapp")
+    stage.lab.world.rules.cut()
+    dark = stage.told("firing")
+    assert dark.names == {("VantageOffline", "", "firing")}
+    stage.rounds(3)
+    held = stage.prometheus.query(f'{FIRING[:-1]},alertname="CallpathCallDownChatUp"}}')
+    assert [s.labels["messenger"] for s in held] == ["whatsapp"]
+    assert statuses(stage.prometheus)[("whatsapp", "call")] == "unknown"
+
+    stage.lab.world.rules.clear()
+    light, ended = stage.told("resolved"), stage.told("resolved")
+    assert light.names == {("VantageOffline", "", "resolved")}
+    assert ended.names == {("CallDownChatUp", "whatsapp", "resolved")}
+    assert stage.messages == [blocked, dark, light, ended]
 
 
 def test_the_uplink_is_cut_and_only_the_vantage_is_news(stage: Stage) -> None:
