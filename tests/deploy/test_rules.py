@@ -108,13 +108,24 @@ def test_there_is_a_page_and_a_row_for_every_alert_and_no_other() -> None:
     assert rows == [(name, name, rule["labels"]["severity"]) for name, rule in ALERTS.items()]
 
 
+RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+RECORDED_NAME = re.compile(r"\b[a-z]+:callpath_[a-z_]+:[a-z0-9_]+")
+
+
+def test_what_the_documentation_names_exists() -> None:
+    for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = file.read_text()
+        assert set(RECORDED_NAME.findall(text)) <= RECORDED, file
+        named = set(re.findall(r"\bCallpath[A-Z]\w+", text)) - {"CallpathVantage"}
+        assert named <= set(ALERTS), file
+
+
 def test_every_alert_reads_a_recorded_series() -> None:
     """Raw series have no vantage of their own."""
-    recorded = {rule["record"] for rule in RULES if "record" in rule}
     for name, rule in ALERTS.items():
-        named = set(re.findall(r"\b[a-z]+:callpath_[a-z_]+:[a-z0-9_]+", rule["expr"]))
+        named = set(RECORDED_NAME.findall(rule["expr"]))
         assert named, name
-        assert named <= recorded, name
+        assert named <= RECORDED, name
         assert not re.search(r"(?<![:\w])callpath_", rule["expr"]), name
 
 
