@@ -189,7 +189,7 @@ def test_calls_are_blocked_and_then_the_line_goes_dark(stage: Stage) -> None:
     stage.lab.world.rules.cut()
     dark = stage.told("firing")
     assert dark.names == {("VantageOffline", "", "firing")}
-    stage.rounds(3)
+    stage.rounds(1)
     held = stage.prometheus.query(f'{FIRING[:-1]},alertname="CallpathCallDownChatUp"}}')
     assert [s.labels["messenger"] for s in held] == ["whatsapp"]
     assert statuses(stage.prometheus)[("whatsapp", "call")] == "unknown"
