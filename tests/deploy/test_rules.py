@@ -60,7 +60,8 @@ def test_rules(file: Path) -> None:
     [
         # a rule that fails instead of saying something wrong
         ("topk without (name) (1,", "topk without (name) (9,", "worlds"),
-        ('{channel="call"} == 2', '{channel="call"} == 1', "calls"),
+        ("held == 2", "held == 1", "calls"),
+        ("held[10m]", "held[5m]", "calls"),
         ("keep_firing_for: 5m", "keep_firing_for: 0s", "calls"),
         (":max[1d]) unless vantage:", ":max[1d]) and vantage:", "vantage"),
         ("[5m]", "[15s]", "agent"),
