@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -233,6 +234,12 @@ class Collector:
         )
         build.add_metric([agent.version, agent.rules, agent.catalogue], 1)
         yield build
+        if agent.catalogue:
+            yield _gauge(
+                "callpath_catalogue_timestamp_seconds",
+                "Day of the shipped catalogue.",
+                _catalogue_day(agent.catalogue),
+            )
         if agent.calibrated_at is not None:
             yield _gauge(
                 "callpath_calibration_timestamp_seconds",
@@ -250,6 +257,11 @@ SKIP_REASONS = (
     "packet_budget",
     "paused",
 )
+
+
+def _catalogue_day(version: str) -> float:
+    """Unix time at which the day of a catalogue version, ``YYYY.MM.DD``, began in UTC."""
+    return datetime.strptime(version, "%Y.%m.%d").replace(tzinfo=UTC).timestamp()
 
 
 def _target_labels(f: TargetFigures) -> list[str]:

@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from config import CATALOGUE_VERSION
 from exporters.mirror import Mirror
 from exporters.prometheus import SKIP_REASONS, render
 from probes.model import Status, VantageStatus
@@ -62,6 +63,7 @@ LABELS = {
     "callpath_config_last_reload_successful": set(),
     "callpath_config_last_reload_success_timestamp_seconds": set(),
     "callpath_build_info": {"version", "rules", "catalogue"},
+    "callpath_catalogue_timestamp_seconds": set(),
     "callpath_calibration_timestamp_seconds": set(),
 }
 
@@ -187,6 +189,14 @@ def test_a_channel_that_was_not_measured_has_no_working_targets():
     # None of them working is something that was measured.
     found = samples(page(mirror(report=report(diagnosis()))))
     assert found["callpath_channel_working_targets"][0][1] == 0
+
+
+def test_the_catalogues_day_is_a_point_in_time():
+    name = "callpath_catalogue_timestamp_seconds"
+    assert samples(page(mirror()))[name] == [({}, 1_795_132_800.0)]  # 2026-11-20 00:00 UTC
+    assert name not in samples(page(Mirror()))
+    shipped = samples(page(mirror(agent=agent_figures(catalogue=CATALOGUE_VERSION))))
+    assert shipped[name][0][1] % 86400 == 0
 
 
 def test_without_calibration_there_is_no_date_of_it():

@@ -30,10 +30,24 @@ class Series(NamedTuple):
 
 
 class Prometheus:
-    """``with Prometheus(world) as prometheus:`` scrapes an agent; ``interval`` is in seconds."""
+    """``with Prometheus(world) as prometheus:`` scrapes an agent; ``interval`` is in seconds.
 
-    def __init__(self, world: World, agent: str = AGENT, interval: float = 1.0) -> None:
+    ``rules`` is a file of rules, whose alerts go to the Alertmanager at the address ``alerts``.
+    ``lookback``, in seconds, is how long a series stands after its last sample.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        agent: str = AGENT,
+        interval: float = 1.0,
+        *,
+        rules: Path | None = None,
+        alerts: str = "",
+        lookback: float = 300.0,
+    ) -> None:
         self.world, self.agent, self.interval = world, agent, interval
+        self.rules, self.alerts, self.lookback = rules, alerts, lookback
         # One of its own: what an earlier test saw must not answer this one's questions.
         self.directory = Path(tempfile.mkdtemp(prefix="prometheus-", dir=world.directory))
         self.log = self.directory / "prometheus.log"
@@ -44,6 +58,7 @@ class Prometheus:
             f"--config.file={self._write_configuration()}",
             f"--storage.tsdb.path={self.directory / 'data'}",
             f"--web.listen-address={LISTEN}",
+            f"--query.lookback-delta={round(self.lookback * 1000)}ms",
         ]
         with self.log.open("wb") as output:
             self._process = self.world.client(command, stdout=output, stderr=output)
@@ -87,7 +102,13 @@ class Prometheus:
         job = {"job_name": "callpath", "static_configs": [{"targets": [self.agent]}]}
         pace = {"scrape_interval": interval, "scrape_timeout": interval}
         file = self.directory / "prometheus.yml"
-        file.write_text(yaml.safe_dump({"global": pace, "scrape_configs": [job]}))
+        settings: dict[str, Any] = {"global": pace, "scrape_configs": [job]}
+        if self.rules:
+            settings["rule_files"] = [str(self.rules)]
+        if self.alerts:
+            receiver = {"static_configs": [{"targets": [self.alerts]}]}
+            settings["alerting"] = {"alertmanagers": [receiver]}
+        file.write_text(yaml.safe_dump(settings))
         return file
 
 
