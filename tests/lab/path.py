@@ -26,7 +26,6 @@ from tests.lab.chance import MASK, Loss, draw
 from tests.lab.engine import Installed
 from tests.lab.packet import Packet
 
-
 LOSSLESS_OUT, LOSSLESS_IN = Loss(), Loss(seed=2)
 
 
