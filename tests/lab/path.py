@@ -97,16 +97,15 @@ class Path:
         self._arrange()
 
     def _arrange(self) -> None:
-        """The rules in the order in which a packet meets them, with how many hops it passed."""
+        """The rules in the order in which a packet meets them, with how many hops it passed.
+
+        On the way back it meets those of one hop in reverse: what one of them translated is as
+        the later ones know it until the first has translated it back.
+        """
         last = len(self.hops) + 1
-        ways = {OUT: lambda hop: hop, IN: lambda hop: last - hop}
-        self._order = {
-            direction: sorted(
-                (passed(installed.rule.hop), number, installed)
-                for number, installed in self.rules.items()
-            )
-            for direction, passed in ways.items()
-        }
+        there = sorted((rule.rule.hop, number, rule) for number, rule in self.rules.items())
+        back = [(last - hop, number, rule) for hop, number, rule in reversed(there)]
+        self._order = {OUT: there, IN: back}
 
     def set_line(self, line: Line) -> None:
         """A new line starts its random numbers anew: no test depends on the one before."""
