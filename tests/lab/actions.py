@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tests.lab import content
 from tests.lab import packet as packets
-from tests.lab.chance import Loss
+from tests.lab.chance import FlowKey, Loss, draw, draw_for
 from tests.lab.packet import ACK, FIN, PSH, RST, Ends, Packet
 
 OUT, IN = "out", "in"  # out: from the client to the servers
@@ -53,7 +53,7 @@ class Memory:
 
 @dataclass(slots=True)
 class Case:
-    """One packet before one rule. ``number`` and ``scope_number`` are in [0, 1), by seed."""
+    """One packet before one rule."""
 
     packet: Packet
     direction: str
@@ -61,9 +61,19 @@ class Case:
     ttl: int  # what is left of the packet's when it leaves this router
     router: bytes
     memory: Memory
-    number: float
-    scope_number: float
+    seed: int
+    flow: FlowKey
     count: int  # packets that the rule has acted upon before, in all scopes
+
+    @property
+    def number(self) -> float:
+        """Another one in [0, 1) for every packet."""
+        return draw(~self.seed, self.count)
+
+    @property
+    def flow_number(self) -> float:
+        """Always the same one in [0, 1) for a flow."""
+        return draw_for(self.seed, self.flow)
 
     @property
     def back(self) -> str:
@@ -115,7 +125,7 @@ class Drop:
     def apply(self, case: Case) -> Verdict:
         if not self.needs_residual:
             return Verdict(None)
-        grace = self.after_packets + int(case.scope_number * (self.spread + 1))
+        grace = self.after_packets + int(case.flow_number * (self.spread + 1))
         # The packet that triggers is not one of those that are still let through.
         waiting = case.memory.count <= grace and (self.after_packets or self.spread)
         early = case.now - case.memory.since < self.after_seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 MASK = (1 << 64) - 1
@@ -13,6 +14,16 @@ def draw(seed: int, count: int) -> float:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & MASK
     return ((mixed ^ (mixed >> 31)) >> 11) / (1 << 53)
+
+
+FlowKey = tuple[bytes, int, bytes, int, int]  # client, port, server, port, protocol
+
+
+def draw_for(seed: int, flow: FlowKey) -> float:
+    """A number in [0, 1) for a flow, the same whenever it is asked for."""
+    client, client_port, server, port, protocol = flow
+    numbers = client_port.to_bytes(2, "big") + port.to_bytes(2, "big") + bytes((protocol,))
+    return draw(seed, zlib.crc32(client + server + numbers))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ answer for an address is kept, and flows are followed only where a rule's match 
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ from tests.lab import content
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT, Case, Memory, Redirect, Verdict
 from tests.lab.censor import PROTOCOLS, Censor, holds_name, networks
-from tests.lab.chance import draw
+from tests.lab.chance import FlowKey, draw, draw_for
 from tests.lab.content import Hello, Question, Request
 from tests.lab.packet import ACK, SEQUENCE, SYN, Packet
 
@@ -27,7 +26,6 @@ FLOW_IDLE = 600.0
 SWEEP = 4096  # packets between two searches for what may be forgotten
 PIECES = 64  # segments out of order that are kept for one opening
 
-FlowKey = tuple[bytes, int, bytes, int, int]  # client, port, server, port, protocol
 Said = Hello | Question | Request | None
 
 
@@ -104,6 +102,9 @@ class Installed:
         self._remote, self._exempt = networks(wanted.remote), networks(wanted.exempt)
         self._protocols = PROTOCOLS[wanted.protocol]
         self._reads_stream, self._counts = wanted.reads_stream, wanted.counts
+        # Only what the client says can trigger it, and nothing else needs to be counted.
+        said = wanted.reads_stream or wanted.dtls or wanted.direction == OUT
+        self._outward = said and not wanted.counts
         self._known: dict[bytes, bool] = {}
         self._flows: dict[FlowKey, Flow] = {}
         self._marks: dict[tuple[object, ...], Memory] = {}
@@ -121,8 +122,11 @@ class Installed:
             address, port = packet.destination, packet.destination_port
         else:
             address, port = packet.source, packet.source_port
+        remembers = self._marks or self._translated
+        if not remembers and direction == IN and self._outward:
+            return None
         concerned = self._concerns(packet, address, port)
-        if not (concerned or self._marks or self._translated):
+        if not (concerned or remembers):
             return None
         self._forget(now)
         key = _key(packet, direction)
@@ -229,7 +233,7 @@ class Installed:
     def _weigh(
         self, packet: Packet, direction: str, flow: Flow | None, now: float, key: FlowKey
     ) -> bool:
-        if self.rule.probability < 1 and self._number(key) >= self.rule.probability:
+        if self.rule.probability < 1 and draw_for(self.rule.seed, key) >= self.rule.probability:
             return False
         return all(test(packet, direction, flow, now) for test in self._weighs)
 
@@ -326,12 +330,6 @@ class Installed:
 
     # What is done
 
-    def _number(self, key: FlowKey) -> float:
-        """A number for a flow that is the same whenever it is asked for."""
-        client, client_port, server, port, protocol = key
-        numbers = client_port.to_bytes(2, "big") + port.to_bytes(2, "big") + bytes((protocol,))
-        return draw(self.rule.seed, zlib.crc32(client + server + numbers))
-
     def _act(
         self,
         packet: Packet,
@@ -343,12 +341,10 @@ class Installed:
         memory: Memory,
     ) -> Verdict | None:
         rule = self.rule
-        number = draw(~rule.seed, self.hits)
         if rule.per_packet < 1 and draw(rule.seed ^ 0x5EED, self.hits) >= rule.per_packet:
             self.hits += 1
             return None
-        scope_number = self._number(key)
-        case = Case(packet, direction, now, ttl, router, memory, number, scope_number, self.hits)
+        case = Case(packet, direction, now, ttl, router, memory, rule.seed, key, self.hits)
         verdict = rule.action.apply(case)
         memory.count += 1
         self.hits += 1

@@ -255,6 +255,14 @@ def test_handshakes_that_are_spaced_are_no_burst(apart: float) -> None:
     assert all(handshake(carried, 40000 + n, n * apart) for n in range(10))
 
 
+def test_bursts_are_counted_per_destination_and_name() -> None:
+    carried = path(Censor(match(hello=True, burst_over=3), Drop()))
+    assert all(handshake(carried, n, n * 0.1) for n in (1, 2, 3))
+    assert handshake(carried, 4, 0.4, NEUTRAL)
+    assert handshake(carried, 5, 0.5, server="91.108.9.114")
+    assert not handshake(carried, 6, 0.6)
+
+
 def test_new_flows_are_a_burst_too_and_retransmissions_none() -> None:
     carried = path(Censor(match(protocol="tcp", burst_over=2, burst_seconds=60), Drop()))
     talk = Talk(carried, port=1)
