@@ -176,9 +176,32 @@ def test_a_redirect_goes_there_and_comes_back_in_the_others_name(tcp: bool) -> N
 
 def assert_transport_checksum(packet: packets.Packet) -> None:
     body = packet.data[packet.header :]
-    pseudo = packet.source + packet.destination + struct.pack("!BBH", 0, packet.protocol, len(body))
-    assert packets.checksum(packet.data[: packet.header]) == 0
+    pseudo = packet.source + packet.destination + struct.pack("!II", len(body), packet.protocol)
+    if packet.version == 4:
+        assert packets.checksum(packet.data[: packet.header]) == 0
     assert packets.checksum(pseudo + body) == 0
+
+
+def test_ipv6_is_torn_down_and_lied_to_in_the_same_way() -> None:
+    server, other = "2001:67c:4e8:f002::a", "2a02:2698:a000::80"
+    talk = opened(Censor(BLOCKED, InjectReset(ttl=200), hop=3), server=server)
+    expected = talk.next[IN]
+    (reset,) = arrivals(talk.says(OUT, HELLO), IN)
+    assert (reset.version, reset.ttl, reset.sequence) == (6, 198, expected)
+    talk = opened(Censor(BLOCKED, RewriteToReset(), residual="4-tuple"), server=server)
+    talk.says(OUT, HELLO)
+    (rewritten,) = arrivals(talk.says(IN, b"x"), IN)
+    assert (rewritten.tcp_flags, rewritten.payload) == (RST | ACK, b"")
+    asking = Talk(path(Censor(match(dns="*"), Forge(("::1",)))), server=server, server_port=53)
+    (forged,) = arrivals(asking.sends(OUT, dns_query("a.example", 28)), IN)
+    assert dns.message.from_wire(forged.payload).answer[0][0].to_text() == "::1"
+    moved = path(Censor(match(), Redirect("95.24.0.80")), Censor(match(), Redirect(other)))
+    (there,) = arrivals(Talk(moved, server=server).sends(OUT, b"x"), OUT)
+    assert there.destination == address(other)
+    (back,) = arrivals(Talk(moved, server=other).sends(IN, b"x"), IN)
+    assert back.source == address(server)
+    for segment in (reset, rewritten, forged, there, back):
+        assert_transport_checksum(segment)
 
 
 def test_policing_loses_and_shaping_delays() -> None:
@@ -194,6 +217,9 @@ def test_policing_loses_and_shaping_delays() -> None:
     assert {round(f.arrivals[0].due - n / 20, 6) for n, f in enumerate(policed) if alive[n]} == {
         0.01
     }
+    idle = Talk(path(Censor(match(), Police(rate=10_000, burst=5_000))))
+    for now in (0.0, 1_000.0):  # however long it was idle, a burst is a burst
+        assert sum(bool(idle.sends(OUT, bytes(972), now).arrivals) for _ in range(9)) == 5
     shaped = stream(Shape(rate=10_000, depth=5_000))
     waits = [f.arrivals[0].due - n / 20 for n, f in enumerate(shaped) if f.arrivals]
     assert len(waits) == pytest.approx(105, abs=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.lab import content
 from tests.lab import packet as packets
 from tests.lab.actions import (
     IN,
@@ -33,7 +31,7 @@ from tests.lab.actions import (
 )
 from tests.lab.censor import Censor, match, plain
 from tests.lab.chance import Loss
-from tests.lab.packet import ACK, PSH, SYN
+from tests.lab.packet import SYN
 from tests.lab.path import Fate, Line, Path, from_json, to_json
 from tests.lab.talk import (
     SERVER,
@@ -55,103 +53,6 @@ NEUTRAL = client_hello("example.org")
 LONG = client_hello("web.whatsapp.net", long=True)
 BLOCKED = match(sni="*.whatsapp.net")
 REQUEST = b"GET / HTTP/1.1\r\nUser-Agent: x\r\nHost: Blocked.Example:80\r\n\r\n"
-
-
-# Names in TCP
-
-
-@pytest.mark.parametrize(
-    ("fields", "said", "hit"),
-    [
-        ({"sni": "*.whatsapp.net"}, HELLO, True),
-        ({"sni": "*.whatsapp.net"}, LONG, True),
-        ({"sni": "*.whatsapp.net"}, NEUTRAL, False),
-        ({"sni": "*.net"}, HELLO, True),
-        ({"sni": "whatsapp.net"}, HELLO, False),
-        ({"sni": ("example.com", "web.whatsapp.net")}, HELLO, True),
-        ({"sni": "*"}, NEUTRAL, True),
-        ({"sni": "*"}, client_hello(""), False),
-        ({"hello": True}, client_hello(""), True),
-        ({"hello": True}, REQUEST, False),
-        ({"sni": "*", "exempt_names": "*.whatsapp.net"}, HELLO, False),
-        ({"sni": "*", "exempt_names": "*.whatsapp.net"}, NEUTRAL, True),
-        ({"host": "blocked.example"}, REQUEST, True),
-        ({"host": "blocked.example"}, REQUEST.replace(b"Blocked", b"other"), False),
-        ({"host": "*"}, HELLO, False),
-        ({"dns": "blocked.example"}, b"\0\x21" + dns_query("blocked.example"), True),
-        ({"dns": "blocked.example"}, b"\0\x21" + dns_query("another.example"), False),
-        ({"extension": content.SERVER_NAME}, HELLO, True),
-        ({"extension": content.ENCRYPTED_CLIENT_HELLO}, HELLO, False),
-        ({"sni": "*", "ports": 8443}, HELLO, False),
-    ],
-)
-@pytest.mark.parametrize("cut", [(), (1,), (3, 90), (700,), tuple(range(1, 24))])
-def test_what_a_client_says_first_is_read_across_segments(
-    fields: dict[str, Any], said: bytes, hit: bool, cut: tuple[int, ...]
-) -> None:
-    """Only the segment that completes it triggers, and so does the same segment once more."""
-    talk = opened(Censor(match(**fields), Drop()))
-    edges = [0, *(edge for edge in cut if edge < len(said)), len(said)]
-    parts = [said[start:end] for start, end in itertools.pairwise(edges)]
-    fates = [passed(talk.says(OUT, part), OUT) for part in parts]
-    if said.startswith(b"GET") and hit:
-        assert False in fates
-    else:
-        assert fates == [True] * (len(parts) - 1) + [not hit]
-        assert passed(talk.repeats(parts[-1]), OUT) is not hit
-    assert passed(talk.says(OUT, b"later"), OUT)
-    assert passed(talk.says(IN, b"answer"), IN)
-
-
-def test_a_hello_is_read_from_segments_out_of_order_and_over_several_records() -> None:
-    body = HELLO[5:]
-    records = b"".join(
-        b"\x16\3\1" + len(part).to_bytes(2, "big") + part for part in (body[:40], body[40:])
-    )
-    for said in (HELLO, records):
-        talk = opened(Censor(BLOCKED, Drop()))
-        start = talk.next[OUT]
-        late = talk.tcp(OUT, said[100:], PSH | ACK, start + 100, talk.next[IN])
-        first = talk.tcp(OUT, said[:100], PSH | ACK, start, talk.next[IN])
-        assert passed(talk.path.carry(late, OUT, 0), OUT)  # nothing can be read yet
-        talk.path.carry(first, OUT, 0)
-        assert not passed(talk.path.carry(late, OUT, 0), OUT)
-
-
-def test_a_port_that_is_used_again_is_another_flow() -> None:
-    rules = (Censor(BLOCKED, Drop()), Censor(match(segments_over=2), Drop()))
-    first = opened(*rules)
-    assert passed(first.says(OUT, NEUTRAL), OUT)
-    first.says(OUT, b"more")
-    assert not passed(first.says(OUT, b"too many"), OUT)
-    second = Talk(first.path, isn=77_000)
-    second.opens()
-    assert not passed(second.says(OUT, HELLO), OUT)
-    assert passed(second.says(OUT, b"second segment"), OUT)
-
-
-def test_fingerprints_tell_client_profiles_and_not_names() -> None:
-    def fingerprint(hello: bytes) -> str:
-        read = content.opening(hello)
-        assert read is not None
-        assert isinstance(read.said, content.Hello)
-        return read.said.fingerprint
-
-    other = client_hello("web.whatsapp.net", ciphers="ECDHE-RSA-AES128-GCM-SHA256")
-    assert fingerprint(HELLO) == fingerprint(NEUTRAL) != fingerprint(other)
-    rule = Censor(match(fingerprint=fingerprint(other)), Drop())
-    assert passed(opened(rule).says(OUT, HELLO), OUT)
-    assert not passed(opened(rule).says(OUT, other), OUT)
-
-
-def test_a_dtls_hello_has_a_fingerprint_too() -> None:
-    read = content.dtls_hello(dtls_hello())
-    assert read is not None
-    assert read.fingerprint
-    rule = Censor(match(dtls=True, fingerprint=read.fingerprint), Drop())
-    talk = Talk(path(rule), server_port=3478)
-    assert not passed(talk.sends(OUT, dtls_hello()), OUT)
-    assert passed(talk.sends(OUT, dtls_hello((0x1301,))), OUT)
 
 
 # Datagrams, headers, counts, time
@@ -271,6 +172,15 @@ def test_new_flows_are_a_burst_too_and_retransmissions_none() -> None:
     assert passed(Talk(carried, port=2).says(OUT, flags=SYN), OUT)
     assert not passed(Talk(carried, port=3).says(OUT, flags=SYN), OUT)
     assert passed(Talk(carried, port=4).says(OUT, flags=SYN, now=100.0), OUT)
+
+
+def test_new_flows_of_datagrams_are_told_from_answers_and_further_ones() -> None:
+    carried = path(Censor(match(protocol="udp", burst_over=1), Drop()))
+    talk = Talk(carried, port=1)
+    assert all(talk.sends(side, b"x", 0.1).arrivals for side in (OUT, IN, OUT, IN))
+    excess = Talk(carried, port=2)
+    assert not excess.sends(OUT, b"x", 0.2).arrivals
+    assert excess.sends(IN, b"x", 0.3).arrivals
 
 
 # What stays
@@ -466,15 +376,6 @@ def test_no_bytes_crash_the_censor(sent: list[Any]) -> None:
         for now, (packet, direction) in enumerate(seen):
             for arrival in carried.carry(packet, direction, float(now)).arrivals:
                 packets.parse(arrival.data)
-
-
-@given(st.binary(max_size=300), STARTS)
-def test_no_bytes_crash_the_readers(noise: bytes, start: bytes) -> None:
-    for data in (noise, start + noise, start[: len(noise)]):
-        content.opening(data)
-        content.question(data)
-        content.dtls_hello(data)
-        content.is_stun(data)
 
 
 def test_the_same_seed_and_packets_meet_the_same_fates() -> None:
