@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.lab import packet as packets
@@ -50,10 +50,13 @@ def dns_query(name: str, kind: int = 1, number: int = 0x1234) -> bytes:
 STUN_REQUEST = bytes.fromhex("000100002112a442") + bytes(range(12))
 
 
-def dtls_hello(suites: Sequence[int] = (0xC02B, 0xC02F)) -> bytes:
+def dtls_hello(
+    suites: Sequence[int] = (0xC02B, 0xC02F), extensions: Mapping[int, bytes] = {}
+) -> bytes:
     listed = b"".join(suite.to_bytes(2, "big") for suite in suites)
     body = b"\xfe\xfd" + bytes(32) + b"\0" + b"\0" + len(listed).to_bytes(2, "big") + listed
-    body += b"\1\0" + b"\0\0"
+    block = b"".join(struct.pack("!HH", k, len(v)) + v for k, v in extensions.items())
+    body += b"\1\0" + len(block).to_bytes(2, "big") + block
     length = len(body).to_bytes(3, "big")
     handshake = b"\1" + length + b"\0\0" + b"\0\0\0" + length + body
     return b"\x16\xfe\xff" + bytes(8) + len(handshake).to_bytes(2, "big") + handshake

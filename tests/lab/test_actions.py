@@ -32,7 +32,7 @@ from tests.lab.actions import (
 )
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
-from tests.lab.packet import ACK, FIN, RST, SYN
+from tests.lab.packet import ACK, FIN, PSH, RST, SYN
 from tests.lab.path import Fate
 from tests.lab.talk import (
     HEADERS,
@@ -93,6 +93,8 @@ def test_resets_are_injected_with_numbers_that_fit(genuine: bool) -> None:
     forged = [a for a in fate.arrivals if packets.parse(a.data).tcp_flags & RST]
     # The client hears it before a round trip is over.
     assert forged[0].due - 5.0 == pytest.approx(2 * 0.010 * 3 / 6)
+    weak = opened(Censor(BLOCKED, InjectReset(ttl=2), hop=3)).says(OUT, HELLO)
+    assert not arrivals(weak, IN)  # its hop count ends on the way
     copied = opened(Censor(BLOCKED, InjectReset(ttl=None), hop=3)).says(OUT, HELLO)
     assert [s.ttl for s in arrivals(copied, IN)] == [64 - 3 - 2]
 
@@ -100,15 +102,17 @@ def test_resets_are_injected_with_numbers_that_fit(genuine: bool) -> None:
 def test_an_answer_is_rewritten_with_its_own_ttl_and_numbers() -> None:
     rule = Censor(BLOCKED, RewriteToReset(), residual="4-tuple", seconds=75, hop=3)
     talk = opened(rule)
-    assert passed(talk.says(OUT, HELLO), OUT)
+    assert arrivals(talk.says(OUT, HELLO), OUT)[0].payload == HELLO
     number, ack = talk.next[IN], talk.next[OUT]
-    honest = opened().says(IN, b"server hello").arrivals[0]
-    fate = talk.says(IN, b"server hello")
+    ends = talk.ends[IN]
+    body = packets.tcp(ends, number, ack, PSH | ACK, b"server hello")
+    answer = packets.parse(packets.ip(ends[0], ends[2], packets.TCP, body, 57, 777))
+    fate = talk.path.carry(answer, IN, 0.0)
     (segment,) = arrivals(fate, IN)
     assert tcp_fields(segment) == (RST | ACK, number, ack)
-    assert (len(segment.data), segment.ttl) == (HEADERS, packets.parse(honest.data).ttl)
+    assert (len(segment.data), segment.ttl, segment.identification) == (HEADERS, 57 - 5, 777)
     assert fate.word == "rule 1 rewrite"
-    assert passed(talk.says(OUT, b"still passes"), OUT)
+    assert arrivals(talk.says(OUT, b"still passes"), OUT)[0].payload == b"still passes"
     assert arrivals(talk.says(IN, b"x", 76.0), IN)[0].payload == b"x"
 
 
@@ -120,6 +124,7 @@ def test_an_answer_is_rewritten_with_its_own_ttl_and_numbers() -> None:
         (Forge(("10.10.34.34",)), "TXT", "blocked.example", 0, []),
         (Forge(), "A", "blocked.example", 0, []),
         (Forge(code=3), "A", "blocked.example", 3, []),
+        (Forge(("10.10.34.34",), code=3), "A", "blocked.example", 3, []),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])

@@ -39,6 +39,7 @@ REQUEST = b"GET / HTTP/1.1\r\nUser-Agent: x\r\nHost: Blocked.Example:80\r\n\r\n"
         ({"sni": "*.whatsapp.net"}, NEUTRAL, False),
         ({"sni": "*.net"}, HELLO, True),
         ({"sni": "whatsapp.net"}, HELLO, False),
+        ({"sni": "*.sapp.net"}, HELLO, False),
         ({"sni": ("example.com", "web.whatsapp.net")}, HELLO, True),
         ({"sni": "*"}, NEUTRAL, True),
         ({"sni": "*"}, client_hello(""), False),
@@ -132,6 +133,58 @@ def test_a_dtls_hello_has_a_fingerprint_too() -> None:
     assert not passed(talk.sends(OUT, dtls_hello()), OUT)
     assert passed(talk.sends(OUT, dtls_hello((0x1301,))), OUT)
     assert passed(talk.sends(IN, dtls_hello()), IN)
+
+
+@pytest.mark.parametrize(
+    ("stream", "said", "end"),
+    [
+        (b"", "more", 0),
+        (HELLO, content.Hello, len(HELLO)),
+        (HELLO[:-1], "more", 0),
+        # Another message in the same record does not move the end of the hello.
+        (b"\x16\3\1" + (len(HELLO) - 5 + 4).to_bytes(2, "big") + HELLO[5:] + bytes(4),
+         content.Hello, len(HELLO)),
+        (b"\x16\2\0" + HELLO[3:], None, 0),
+        (b"\x16\3\3\0\4\2\0\0\0", None, 0),  # a server's hello
+        (b"SSH-2.0-x\r\n", "more", 0),  # might be a length, until there is too much of it
+        (bytes(10), None, 0),
+        (b"GE", "more", 0),
+        (b"GET / HTTP/1.0\r\n\r\n", content.Request, 18),
+        (b"X" * (content.LONGEST_OPENING + 1), None, 0),
+    ],
+)  # fmt: skip
+def test_openings(stream: bytes, said: Any, end: int) -> None:
+    read = content.opening(stream)
+    if said == "more":
+        assert read is None
+        return
+    assert read is not None
+    assert read.end == end
+    assert read.said is None if said is None else isinstance(read.said, said)
+
+
+def test_only_whole_queries_are_questions() -> None:
+    query = dns_query("a.example")
+    assert content.question(query) == content.Question("a.example", 1, len(query))
+    assert content.question(query[:2] + b"\x81" + query[3:]) is None  # an answer
+    assert content.question(query[:12] + b"\xc0" + bytes(200)) is None  # a pointer
+    assert content.question(query[:-1]) is None
+
+
+@pytest.mark.parametrize("ignored", [0x0A0A, 0xFAFA, content.SERVER_NAME, content.ALPN])
+def test_fingerprints_leave_out_what_differs_between_hellos_of_one_library(ignored: int) -> None:
+    def fingerprint(*suites: int, **extensions: bytes) -> str:
+        kinds = {int(key[1:]): value for key, value in extensions.items()}
+        read = content.dtls_hello(dtls_hello(suites, kinds))
+        assert read is not None
+        assert read.extensions == kinds.keys()
+        return read.fingerprint
+
+    plain = fingerprint(0xC02B, 0xC02F, _23=b"")
+    name = {f"_{ignored}": b"\0\4\0\0\1a"}
+    assert fingerprint(0xC02F, 0x0A0A, 0xC02B, _23=b"", **name) == plain
+    assert fingerprint(0xC02B, 0xC02F, _23=b"", _43=b"") != plain
+    assert fingerprint(0xC02B, _23=b"") != plain
 
 
 STARTS = st.sampled_from(
