@@ -94,6 +94,7 @@ def test_what_a_datagram_shows(fields: dict[str, Any], payload: bytes, hit: bool
     ("fields", "first_dropped"),
     [
         ({"packets_over": 20}, 21),
+        ({"packets_over": 20, "direction": "out"}, 21),
         ({"packets_over": 20, "counting": "out"}, 41),
         ({"packets_over": 20, "counting": "in"}, 42),
         ({"bytes_over": 128 * 10}, 11),  # 100 bytes and 28 of headers each
