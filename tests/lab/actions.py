@@ -97,7 +97,9 @@ class Action(Protocol):
     """``word`` is for the log; ``needs_residual``: without a mark it would make no sense."""
 
     word: ClassVar[str]
-    needs_residual: ClassVar[bool]
+
+    @property
+    def needs_residual(self) -> bool: ...
 
     def apply(self, case: Case) -> Verdict: ...
 
