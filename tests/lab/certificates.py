@@ -27,15 +27,16 @@ class Pair:
 class Authority:
     """Issues certificates that a client trusts that has ``root`` among its anchors."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "callpath lab authority") -> None:
         self.directory = directory
+        self.name = name
         self.root = directory / "authority.pem"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._certificate = self._sign_root()
         self.root.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def _sign_root(self) -> x509.Certificate:
-        name = _name("callpath lab authority")
+        name = _name(self.name)
         usage = dict.fromkeys(
             (
                 "digital_signature",

@@ -3,6 +3,7 @@
 A TUN device hands over whole packets with correct checksums, so a router needs no more than this:
 read the few fields that routers and filters look at, lower the hop count, and build the two kinds
 of packet that a path adds of its own accord, ICMP errors (RFC 792, 4443) and TCP resets (RFC 9293).
+What a filter forges or rewrites is built here too: segments, datagrams, other addresses.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ HOST_UNREACHABLE, PORT_UNREACHABLE = 1, 3
 NET_PROHIBITED, HOST_PROHIBITED, ADMIN_PROHIBITED = 9, 10, 13  # RFC 1812 section 5.2.7.1
 V6_ADMIN_PROHIBITED, V6_PORT_UNREACHABLE = 1, 4  # RFC 4443 section 3.1
 
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
+SEQUENCE = 0xFFFFFFFF  # TCP's numbers wrap
 
 QUOTE_V4 = 576  # RFC 1812 section 4.3.2.3: as much as fits without exceeding this
 QUOTE_V6 = 1280  # RFC 4443 section 3.1: the minimum IPv6 MTU
@@ -57,6 +59,24 @@ class Packet:
     @property
     def tcp_flags(self) -> int:
         return self.data[self.header + 13] if self.protocol == TCP else 0
+
+    @property
+    def sequence(self) -> int:
+        return int.from_bytes(self.data[self.header + 4 : self.header + 8], "big")
+
+    @property
+    def acknowledged(self) -> int:
+        return int.from_bytes(self.data[self.header + 8 : self.header + 12], "big")
+
+    @property
+    def identification(self) -> int:
+        return int.from_bytes(self.data[4:6], "big") if self.version == 4 else 0
+
+    @property
+    def span(self) -> int:
+        """How many sequence numbers a TCP segment takes."""
+        flags = self.tcp_flags
+        return len(self.payload) + bool(flags & SYN) + bool(flags & FIN)
 
 
 def text(address: bytes) -> str:
@@ -118,12 +138,40 @@ def with_ttl(packet: Packet, ttl: int) -> bytes:
     if packet.version == 6:
         data[7] = ttl
         return bytes(data)
-    before = int.from_bytes(data[8:10], "big")
+    before = bytes(data[8:10])
     data[8] = ttl
-    after = int.from_bytes(data[8:10], "big")
-    total = (~int.from_bytes(data[10:12], "big") & 0xFFFF) + (~before & 0xFFFF) + after
-    data[10:12] = (~_fold(total) & 0xFFFF).to_bytes(2, "big")
+    _amend(data, 10, before, bytes(data[8:10]))
     return bytes(data)
+
+
+def with_end(packet: Packet, place: tuple[bytes, int], *, source: bool) -> Packet:
+    """The same packet from or to another address and port of the same family, checksums updated."""
+    address, port = place
+    data = bytearray(packet.data)
+    v4 = packet.version == 4
+    start = (12 if v4 else 8) + (0 if source else len(address))
+    before, after = bytes(data[start : start + len(address)]), address
+    data[start : start + len(address)] = address
+    if v4:
+        _amend(data, 10, before, after)
+    field = {TCP: 16, UDP: 6}.get(packet.protocol)
+    if field is not None and packet.first_fragment:
+        number = packet.header + (0 if source else 2)
+        before += bytes(data[number : number + 2])
+        after += port.to_bytes(2, "big")
+        data[number : number + 2] = port.to_bytes(2, "big")
+        if len(data) >= packet.header + field + 2:
+            _amend(data, packet.header + field, before, after)
+    return parse(bytes(data))
+
+
+def _amend(data: bytearray, field: int, before: bytes, after: bytes) -> None:
+    """Update the checksum at ``field`` for words that changed (RFC 1624, equation 3)."""
+    total = ~int.from_bytes(data[field : field + 2], "big") & 0xFFFF
+    for word in struct.unpack(f"!{len(before) // 2}H", before):
+        total += ~word & 0xFFFF
+    total += sum(struct.unpack(f"!{len(after) // 2}H", after))
+    data[field : field + 2] = (~_fold(total) & 0xFFFF).to_bytes(2, "big")
 
 
 def checksum(data: bytes) -> int:
@@ -175,25 +223,61 @@ def reset(packet: Packet) -> bytes:
     Sequence numbers as RFC 9293 section 3.10.7.1 wants them, so that a client in SYN-SENT and one
     with an open connection both believe it.
     """
-    sequence, acknowledged = struct.unpack_from("!II", packet.data, packet.header + 4)
     flags = packet.tcp_flags
-    length = len(packet.payload) + bool(flags & SYN) + bool(flags & FIN)
-    ports = (packet.destination_port, packet.source_port)
-    numbers = (acknowledged if flags & ACK else 0, (sequence + length) & 0xFFFFFFFF)
-    segment = struct.pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, RST | ACK, 0, 0, 0)
-    pseudo = _pseudo_header(packet.destination, packet.source, TCP, len(segment))
-    total = checksum(pseudo + segment)
-    segment = segment[:16] + total.to_bytes(2, "big") + segment[18:]
-    return ip(packet.destination, packet.source, TCP, segment)
+    number = packet.acknowledged if flags & ACK else 0
+    body = tcp(backward(packet), number, packet.sequence + packet.span, RST | ACK)
+    return ip(packet.destination, packet.source, TCP, body)
 
 
-def ip(source: bytes, destination: bytes, protocol: int, body: bytes, ttl: int = 64) -> bytes:
-    """An IP packet around a finished transport segment."""
+def cut_to_reset(packet: Packet) -> Packet:
+    """A TCP segment with everything cut off and RST|ACK for flags; the IP header stays its own."""
+    body = tcp(forward(packet), packet.sequence, packet.acknowledged, RST | ACK)
+    ends = packet.source, packet.destination
+    return parse(ip(*ends, TCP, body, packet.ttl, packet.identification))
+
+
+Ends = tuple[bytes, int, bytes, int]  # source, its port, destination, its port
+
+
+def forward(packet: Packet) -> Ends:
+    return packet.source, packet.source_port, packet.destination, packet.destination_port
+
+
+def backward(packet: Packet) -> Ends:
+    return packet.destination, packet.destination_port, packet.source, packet.source_port
+
+
+def ip(
+    source: bytes,
+    destination: bytes,
+    protocol: int,
+    body: bytes,
+    ttl: int = 64,
+    identification: int = 0,
+) -> bytes:
+    """An IP packet around a finished transport segment; IPv6 has no identification."""
     if len(source) == 16:
         return struct.pack("!IHBB", 6 << 28, len(body), protocol, ttl) + source + destination + body
-    fields = (0x45, 0, 20 + len(body), 0, 0, ttl, protocol)
+    fields = (0x45, 0, 20 + len(body), identification, 0, ttl, protocol)
     header = struct.pack("!BBHHHBBH", *fields, 0) + source + destination
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + body
+
+
+def tcp(
+    ends: Ends,
+    sequence: int,
+    acknowledged: int,
+    flags: int,
+    payload: bytes = b"",
+    window: int = 0,
+) -> bytes:
+    """A TCP segment without options and with its checksum, to go into ``ip``."""
+    source, source_port, destination, destination_port = ends
+    numbers = (sequence & SEQUENCE, acknowledged & SEQUENCE)
+    head = (source_port, destination_port, *numbers, 5 << 4, flags, window, 0, 0)
+    segment = struct.pack("!HHIIBBHHH", *head) + payload
+    total = checksum(_pseudo_header(source, destination, TCP, len(segment)) + segment)
+    return segment[:16] + total.to_bytes(2, "big") + segment[18:]
 
 
 def udp(

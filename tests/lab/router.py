@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import heapq
 import json
 import os
@@ -27,6 +26,7 @@ if not __package__:  # started by path instead of with -m
 
 from tests.lab import netns, packet
 from tests.lab import path as model
+from tests.lab.actions import IN, OUT
 
 DEVICE = "wan0"  # the same name at both ends: each is the only uplink of its namespace
 MTU = 1500
@@ -38,10 +38,10 @@ class Router:
 
     def __init__(self, path: model.Path, tuns: tuple[int, int], control: socket.socket) -> None:
         self.path = path
-        self.enters = {tuns[0]: model.OUT, tuns[1]: model.IN}
-        self.leaves = {model.OUT: tuns[1], model.IN: tuns[0]}
+        self.enters = {tuns[0]: OUT, tuns[1]: IN}
+        self.leaves = {OUT: tuns[1], IN: tuns[0]}
         self.due: list[tuple[float, int, model.Arrival]] = []
-        self.packets = 0
+        self.packets = self.arrivals = 0
         self.log: TextIO | None = None
         self.control = control
         # Not epoll: it rounds time-outs up to milliseconds, which would show in every round trip.
@@ -78,8 +78,9 @@ class Router:
                 continue
             self.packets += 1
             fate = self.path.carry(parsed, direction, time.monotonic())
-            if fate.arrival:
-                heapq.heappush(self.due, (fate.arrival.due, self.packets, fate.arrival))
+            for arrival in fate.arrivals:
+                self.arrivals += 1
+                heapq.heappush(self.due, (arrival.due, self.arrivals, arrival))
             if self.log:
                 self.log.write(log_line(time.time(), direction, parsed, fate.word))
 
@@ -107,26 +108,21 @@ class Router:
     def obey(self, request: dict[str, Any]) -> Any:
         match request["do"]:
             case "add":
-                return self.path.add(model.Rule.from_json(request["rule"]))
+                return self.path.add(model.from_json(request["rule"]), time.monotonic())
             case "remove":
-                del self.path.rules[request["number"]]
+                self.path.remove(request["number"])
             case "clear":
-                self.path.rules.clear()
+                self.path.clear()
             case "line":
-                self.path.set_line(model.Line.from_json(request["line"]))
+                self.path.set_line(model.from_json(request["line"]))
             case "log":
                 self._log_to(request["file"])
             case "counts":
                 return {
                     "packets": self.packets,
                     "rules": [
-                        {
-                            **dataclasses.asdict(i.rule),
-                            "number": n,
-                            "hits": i.hits,
-                            "taken": i.dropped,
-                        }
-                        for n, i in self.path.rules.items()
+                        {"number": number, "hits": rule.hits, "taken": rule.taken}
+                        for number, rule in self.path.rules.items()
                     ],
                 }
             case unknown:

@@ -15,7 +15,7 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab import names, relays, web
+from tests.lab import interceptor, names, relays, web
 from tests.lab.catalogue import Catalogue
 from tests.lab.certificates import Authority
 from tests.lab.names import Resolver
@@ -57,6 +57,20 @@ class Servers:
         for name in self._lies:
             self._set(name, self.catalogue.names.get(name, ()))
         self._lies.clear()
+
+    def intercept(self) -> str:
+        """Start what a censor redirects to, see ``interceptor``; returns its address."""
+        address = interceptor.ADDRESS
+        if "interceptor" not in self.processes:
+            self.world.place([address])
+            keys = self.directory / "interceptor"
+            keys.mkdir()
+            ports = (interceptor.TLS_PORT, interceptor.HTTP_PORT)
+            command = [sys.executable, interceptor.__file__, address, *map(str, ports), str(keys)]
+            self._run("interceptor", command)
+            for port in ports:
+                self._wait("interceptor", partial(connects, (address, port)))
+        return address
 
     def _set(self, name: str, addresses: Sequence[str]) -> None:
         self._control("local_data_remove", name)

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.lab import packet as packets
-from tests.lab.path import IN, OUT, Line, Loss, Path, Rule
+from tests.lab.actions import IN, OUT
+from tests.lab.censor import plain
+from tests.lab.path import Line, Loss, Path, from_json
 from tests.lab.world import HOPS
 
 CLIENT, SERVER = socket.inet_aton("95.24.112.7"), socket.inet_aton("91.108.9.113")
@@ -212,7 +214,7 @@ def test_packets_from_the_servers_meet_the_hops_in_reverse() -> None:
 )
 def test_what_a_rule_matches(fields: dict[str, object], hit: bool) -> None:
     path = Path(ROUTERS)
-    number = path.add(Rule("drop", **fields))  # type: ignore[arg-type]
+    number = path.add(plain("drop", **fields))  # type: ignore[arg-type]
     fate = path.carry(datagram(), OUT, 0.0)
     assert (fate.arrival is None) is hit
     assert path.rules[number].hits == hit
@@ -220,7 +222,7 @@ def test_what_a_rule_matches(fields: dict[str, object], hit: bool) -> None:
 
 def test_remote_names_the_servers_end_both_ways() -> None:
     path = Path(ROUTERS)
-    path.add(Rule("drop", remote=("91.108.9.113/32",)))
+    path.add(plain("drop", remote=("91.108.9.113/32",)))
     answer = packets.udp(SERVER, 1400, CLIENT, 40000, b"")
     back = packets.parse(packets.ip(SERVER, CLIENT, packets.UDP, answer))
     assert path.carry(back, IN, 0.0).arrival is None
@@ -229,15 +231,15 @@ def test_remote_names_the_servers_end_both_ways() -> None:
 
 def test_a_packet_that_expires_at_the_filter_is_still_answered() -> None:
     path = Path(ROUTERS)
-    path.add(Rule("drop", hop=3))
+    path.add(plain("drop", hop=3))
     assert path.carry(datagram(ttl=3), OUT, 0.0).word == "expired 3"
     assert path.carry(datagram(ttl=4), OUT, 0.0).word == "rule 1 drop"
 
 
 def test_reject_and_reset_answer_the_sender() -> None:
     path = Path(ROUTERS)
-    path.add(Rule("reset", protocol="any", ports=(443,)))
-    path.add(Rule("reject", code=packets.HOST_PROHIBITED))
+    path.add(plain("reset", protocol="any", ports=(443,)))
+    path.add(plain("reject", code=packets.HOST_PROHIBITED))
     refused = path.carry(segment(), OUT, 0.0).arrival
     rejected = path.carry(datagram(), OUT, 0.0).arrival
     assert refused is not None
@@ -265,7 +267,7 @@ def test_loss_has_its_share_and_its_bursts(loss: Loss) -> None:
 def test_the_same_seed_loses_the_same_packets() -> None:
     def fates(seed: int) -> list[bool]:
         path = Path(ROUTERS)
-        path.add(Rule("loss", loss=Loss(0.7, seed=seed)))
+        path.add(plain("loss", loss=Loss(0.7, seed=seed)))
         return [path.carry(datagram(), OUT, 0.0).arrival is None for _ in range(300)]
 
     assert fates(1) == fates(1) != fates(2)
@@ -286,21 +288,23 @@ def test_jitter_delays_without_reordering() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"action": "eat"},
-        {"action": "drop", "protocol": "sctp"},
-        {"action": "drop", "direction": "up"},
-        {"action": "drop", "family": 5},
-        {"action": "drop", "remote": ["91.108.9.113/20"]},
-        {"action": "drop", "colour": "red"},
-        {"action": "loss", "loss": {"share": 1.5}},
-        {"action": "loss", "loss": {"share": 0.9, "burst": 2}},
+        {"is": "Eat"},
+        {"is": "Match", "protocol": "sctp"},
+        {"is": "Match", "direction": "up"},
+        {"is": "Match", "family": 5},
+        {"is": "Match", "remote": ["91.108.9.113/20"]},
+        {"is": "Match", "payload": [[0, "no hex"]]},
+        {"is": "Match", "colour": "red"},
+        {"is": "Loss", "share": 1.5},
+        {"is": "Loss", "share": 0.9, "burst": 2},
+        {"is": "Forge", "addresses": ["somewhere"]},
     ],
 )
 def test_wrong_rules_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        Rule.from_json(dict(wrong))
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        from_json(dict(wrong))
 
 
 def test_a_rule_needs_an_existing_hop() -> None:
     with pytest.raises(ValueError, match="no hop 6"):
-        Path(ROUTERS).add(Rule("drop", hop=6))
+        Path(ROUTERS).add(plain("drop", hop=6))

@@ -8,7 +8,6 @@ has a device that leads to the host, so no packet can leave, whatever a program 
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import os
@@ -26,7 +25,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from tests.lab import netns
-from tests.lab.path import Line, Rule
+from tests.lab.censor import Censor, plain
+from tests.lab.path import Line, to_json
 from tests.lab.router import DEVICE, MTU
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,10 +119,14 @@ class Rules:
             raise
         self._file = self._socket.makefile("rwb", buffering=0)
 
-    def add(self, action: str, **fields: Any) -> int:
-        """Install a rule (the fields of ``path.Rule``); returns its number."""
-        rule = dataclasses.asdict(Rule(action, **fields))
-        return int(self._ask(do="add", rule=rule))
+    def add(self, rule: Censor | str, **fields: Any) -> int:
+        """Install a rule, or one of those that ``censor.plain`` makes; returns its number."""
+        if isinstance(rule, str):
+            try:
+                rule = plain(rule, **fields)
+            except ValueError as error:
+                raise LabError(str(error)) from error
+        return int(self._ask(do="add", rule=to_json(rule)))
 
     def cut(self) -> int:
         """Cut the uplink: nothing passes, in neither direction, and nobody says so."""
@@ -138,7 +142,7 @@ class Rules:
 
     def line(self, line: Line) -> None:
         """Delay, jitter and loss of the path itself."""
-        self._ask(do="line", line=dataclasses.asdict(line))
+        self._ask(do="line", line=to_json(line))
 
     def hits(self, number: int) -> int:
         """Packets that matched a rule."""
