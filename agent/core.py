@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from agent import rounds
 from agent.checks import environment
-from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, usable, works
+from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, works
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
@@ -144,7 +144,7 @@ class Core:
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
-        self.learned.note_round(ran, _usable_names(evidence, judgement))
+        self.learned.note_round(ran, judgement)
         if judgement.controls:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         self.evidence[CONTROL] = evidence
@@ -195,20 +195,20 @@ class Core:
         )
         self.figures.rounds[name] += 1
         now = time.time()
-        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         if controls is None:
             log.warning("%s: no controls in this round, it counts for nothing", name)
             return ()
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
-            self.learned.note_round(ran, _usable_names(evidence, judgement))
-            evidence = runner.evidence(ran, cadence, self.learned.proven, now)
+            self.learned.note_round(ran, judgement)
+        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = diagnose(messenger, evidence, judgement)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
+        fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
-            d.channel for d in raw if self._is_undecided(d, name, evidence)
+            d.channel for d in raw if self._is_undecided(d, d.channel in fell)
         )
         self.evidence[name] = evidence
         states = {k: s for k, s in self.states.items() if k[0] == name}
@@ -275,20 +275,26 @@ class Core:
         )
         return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
 
-    def _is_undecided(self, raw: Diagnosis, name: str, evidence: list[Evidence]) -> bool:
+    def _is_undecided(self, raw: Diagnosis, fell: bool) -> bool:
         """A change is under way, or a target that worked has just failed."""
-        state = self.states[(name, raw.channel)]
+        state = self.states[(raw.messenger, raw.channel)]
         if state.confirmed is None:
             return raw.status not in (Status.OK, Status.UNKNOWN)
         if raw.status is Status.UNKNOWN:
             return False
-        before = {e.config.target.name: works(e.observations) for e in self.evidence.get(name, ())}
-        fell = any(
-            before.get(e.config.target.name) is True and works(e.observations) is False
-            for e in evidence
-            if e.config.target.channel == raw.channel and not e.config.informative and e.proven
-        )
         return fell or raw.status is not state.confirmed
+
+    def _fallen(self, name: str, evidence: list[Evidence]) -> frozenset[str]:
+        """The channels with a deciding target that worked in the last round and fails now."""
+        before = {e.config.target.name: e.observations for e in self.evidence.get(name, ())}
+        return frozenset(
+            e.config.target.channel
+            for e in evidence
+            if e.proven
+            and not e.config.informative
+            and works(e.observations) is False
+            and works(before.get(e.config.target.name, ())) is True
+        )
 
     async def _new_network(self) -> None:
         """A new epoch: what was said of the old network does not hold here."""
@@ -442,10 +448,9 @@ class Core:
         self, messenger: MessengerConfig, runner: Runner, ran: Ran, judgement: Judgement
     ) -> tuple[Diagnosis, ...]:
         cadence, now = self.knobs.cadence, time.time()
-        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         if not judgement.masks:
-            self.learned.note_round(ran, _usable_names(evidence, judgement))
-        # Proven anew: an answer of this very round may be the one that was missing.
+            self.learned.note_round(ran, judgement)
+        # An answer of this very round may be the one that was missing to prove a target.
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         return diagnose(messenger, evidence, judgement)
 
@@ -483,12 +488,6 @@ _CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})
 def _log_bug(task: asyncio.Task[Controls]) -> None:
     if not task.cancelled() and task.exception():
         log.error("bug in the controls' round", exc_info=task.exception())
-
-
-def _usable_names(
-    evidence: list[Evidence], judgement: Judgement
-) -> dict[str, tuple[Observation, ...]]:
-    return {e.config.target.name: usable(e, judgement) for e in evidence}
 
 
 def _observations_of(evidence: list[Evidence]) -> list[Observation]:

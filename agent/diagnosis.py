@@ -73,14 +73,17 @@ def starting(
 
 
 def usable(evidence: Evidence, vantage: Judgement) -> tuple[Observation, ...]:
-    """The observations that say something about the target: masks discard layers, not targets.
+    """Those observations of a target that still say something about it."""
+    return unmasked(evidence.observations, vantage) if evidence.fresh else ()
+
+
+def unmasked(observations: Sequence[Observation], vantage: Judgement) -> tuple[Observation, ...]:
+    """The observations that say something about their target: masks discard layers, not targets.
 
     Out go families in which no control works here, failed look-ups where no name resolves, and
     failures abroad where nothing abroad answers; what worked, worked.
     """
-    if not evidence.fresh:
-        return ()
-    return tuple(o for o in evidence.observations if o.works or not _masked(o, vantage))
+    return tuple(o for o in observations if o.works or not _masked(o, vantage))
 
 
 def _masked(observation: Observation, vantage: Judgement) -> bool:

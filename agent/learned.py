@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping
 
 from agent import network as networks
 from agent.checks import dress_of
+from agent.diagnosis import unmasked
 from agent.network import Network
 from agent.rounds import Ran
 from agent.store import Store, TrustKey
 from agent.trust import Record, after_run, is_proven
+from agent.vantage import Judgement
 from config.calibration import covers
 from config.model import Calibrated, TargetConfig
 from probes.model import Observation
@@ -95,30 +97,24 @@ class Learned:
             time.time() if now is None else now,
         )
 
-    def note_round(self, ran: Ran, usable: Mapping[str, tuple[Observation, ...]]) -> None:
-        """Count the verified answers of one round; ``usable`` leaves out what masks discard."""
-        answered = {
-            f.ask.target.target.name: any(o.works for o in usable[f.ask.target.target.name])
+    def note_round(self, ran: Ran, vantage: Judgement) -> None:
+        """Count the verified answers of one round; what masks discard is left out."""
+        seen = [
+            (f, unmasked(f.measured.observations, vantage))
             for f in ran.finished
-            if usable.get(f.ask.target.target.name) and not f.ask.partial
-        }
-        working = Counter(
-            f.ask.target.target.channel
-            for f in ran.finished
-            if answered.get(f.ask.target.target.name)
-        )
-        for f in ran.finished:
+            if not f.ask.partial
+        ]
+        runs = [(f, usable, any(o.works for o in usable)) for f, usable in seen if usable]
+        working = Counter(f.ask.target.target.channel for f, _, answered in runs if answered)
+        for f, usable, answered in runs:
             target = f.ask.target
-            name = target.target.name
-            if name not in answered:
-                continue
-            siblings = working[target.target.channel] > answered[name]
+            siblings = working[target.target.channel] > answered
             key = _key(target)
             before = self.trust.get(key, Record())
             at = max(o.at for o in f.measured.observations)
-            record = after_run(before, target.proof, answered[name], siblings, at)
+            record = after_run(before, target.proof, answered, siblings, at)
             self.trust[key] = self._unsaved_trust[key] = record
-            for address, rtt in _smallest(usable[name]):
+            for address, rtt in _smallest(usable):
                 if rtt < self._nearest.get(address, math.inf):
                     self._nearest[address] = self._unsaved_rtts[address] = rtt
 

@@ -101,7 +101,9 @@ class Source:
         """Bind ``sock``; the port stays the kernel's choice until connect."""
         if self.interface:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
-        if self.address and (sock.family is socket.AF_INET6) == (":" in self.address):
+        if not self.address:
+            return
+        if (sock.family is socket.AF_INET6) == (":" in self.address):
             if stream:
                 IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: no port is used up before connect
                 sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
