@@ -26,7 +26,7 @@ def _answering(code: int, text: bytes, address: str = "127.0.0.1") -> Iterator[i
             pass
 
     with HTTPServer((address, 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server.server_port
         server.shutdown()
