@@ -27,12 +27,12 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	touch $(VENV)/.installed $@
 
 test: setup-dev
-	sh scripts/system-packages
+	sh scripts/system-packages container
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -q
 	$(MAKE) --no-print-directory pythons
 
-# The other supported interpreters of this machine: everything but the lab.
+# The other supported interpreters of this machine: everything but the lab and the image.
 pythons: setup-dev
 	sh scripts/other-pythons $(BIN)/python
 

@@ -51,8 +51,10 @@ def _start(folder: Path, log: int) -> tuple[subprocess.Popen[bytes], dict[str, s
     environment = {key: os.environ[key] for key in os.environ if not key.startswith("DOCKER_")}
     # The old builder: it needs no plug-in.
     environment |= {"DOCKER_HOST": socket, "DOCKER_BUILDKIT": "0"}
+    settings = folder / "daemon.json"
+    settings.write_text("{}")  # instead of the host's
     for driver in STORAGE:
-        command = ["unshare", "--mount", "dockerd", "--config-file", "/dev/null"]
+        command = ["unshare", "--mount", "dockerd", "--config-file", str(settings)]
         command += ["--host", socket, "--storage-driver", driver]
         command += [f"--{name}={folder / name}" for name in ("data-root", "exec-root", "pidfile")]
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
