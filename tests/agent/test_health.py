@@ -51,7 +51,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_healthcheck_reads_no_catalogue() -> None:
-    """It runs all day beside the agent: the catalogue and the probes cost half a second each time."""
+    """It runs all day beside the agent: catalogue and probes cost half a second each time."""
     script = (
         "import sys; from agent.cli import app\n"
         "try: app(['healthcheck'])\n"

@@ -62,7 +62,7 @@ def test_the_image_runs_restricted_and_unrestricted(
                 check=True,
                 capture_output=True,
             )
-            # The host's network is for the build, which fetches packages; this dockerd has no other.
+            # The host's network is for the build, which fetches packages: there is no other.
             tried = subprocess.run(
                 [ROOT / "deploy/container/try", "callpath-base", "--network", "host"],
                 env=environment,
@@ -105,13 +105,13 @@ exec chroot "$root" "$@"
 
 @contextmanager
 def _started(image: Image, state: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    alone = ["unshare", "--net", "--mount", "sh", "-euc", ENTER, "sh"]
     unprivileged = ["setpriv", "--reuid", USER, "--regid", USER, "--clear-groups"]
     unprivileged += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
     command = ["env", "--ignore-environment", *image.environment_words, *image.command]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["unshare", "--net", "--mount", "sh", "-euc", ENTER, "sh", image.root, state]
-            + [*unprivileged, *command],
+            [*alone, image.root, state, *unprivileged, *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -133,9 +133,9 @@ def _inside(
     process: subprocess.Popen[bytes], image: Image, *command: str
 ) -> subprocess.CompletedProcess[str]:
     """As root, so that only what is read-only for everybody refuses to be written."""
+    enter = ["nsenter", "--target", str(process.pid), "--net", "--mount", "--root", "--wd=/"]
     return subprocess.run(
-        ["nsenter", "--target", str(process.pid), "--net", "--mount", "--root", "--wd=/"]
-        + ["env", "--ignore-environment", *image.environment_words, *command],
+        [*enter, "env", "--ignore-environment", *image.environment_words, *command],
         capture_output=True,
         text=True,
         timeout=30,

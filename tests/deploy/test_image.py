@@ -1,4 +1,4 @@
-"""What the Dockerfile, its configuration and docs/container.md say, read and held against each other."""
+"""What the Dockerfile, its configuration and docs/container.md say, held against each other."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_what_is_advised_is_what_was_tried() -> None:
     text = (ROOT / "docs/container.md").read_text()
     advised = re.search(r"docker run -d --name callpath (?:[^\n]*\\\n)*.*", text)
     assert advised
-    restrictions = set(re.findall(r"--(?!name|restart)[a-z-]+(?: [a-zA-Z0-9-]+)?", advised[0]))
+    restrictions = set(re.findall(r"--(?!name|restart)[a-z-]+(?: \w[\w-]*)?", advised[0]))
     assert {"--read-only", "--cap-drop ALL", "--security-opt no-new-privileges"} < restrictions
     tried = re.search(r"^restricted\(\).*?^}", (CONTAINER / "try").read_text(), re.M | re.S)
     assert tried
