@@ -204,10 +204,22 @@ def test_what_is_installed_is_whole_and_no_more(image: Image) -> None:
     for found in packages.glob("*.dist-info"):
         name, version = found.name.removesuffix(".dist-info").split("-")
         assert name == "callpath" or f"{name}=={version}".lower() in locked
-    # Every module that is imported at a start has its byte code where this user finds it.
-    for code in ("root/opt/callpath", "usr"):
-        tree = image.root / "opt/callpath/bytecode" / code.removeprefix("root/")
-        assert any(tree.rglob("*.pyc"))
+
+
+def test_nothing_is_compiled_at_a_start(image: Image) -> None:
+    """The byte code of all that both processes import lies where this user's Python looks."""
+    script = (
+        "import os, sys, agent.cli, agent.wiring, agent.health, config.loader, exporters.web\n"
+        "specs = [module.__spec__ for module in sys.modules.values() if module.__spec__]\n"
+        "print(*(s.name for s in specs if s.cached and not os.path.exists(s.cached)))\n"
+        "print(sum(s.cached is not None for s in specs))"
+    )
+    words = ["chroot", image.root, "env", "--ignore-environment", *image.environment_words]
+    done = subprocess.run([*words, "python3", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    missing, count = done.stdout.splitlines()
+    assert missing.split() == []
+    assert int(count) > 400
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
