@@ -210,9 +210,9 @@ def test_nothing_is_compiled_at_a_start(image: Image) -> None:
     """The byte code of all that both processes import lies where this user's Python looks."""
     script = (
         "import os, sys, agent.cli, agent.wiring, agent.health, config.loader, exporters.web\n"
-        "specs = [module.__spec__ for module in sys.modules.values() if module.__spec__]\n"
-        "print(*(s.name for s in specs if s.cached and not os.path.exists(s.cached)))\n"
-        "print(sum(s.cached is not None for s in specs))"
+        "specs = [getattr(m, '__spec__', None) for m in sys.modules.values()]\n"
+        "print(*(s.name for s in specs if s and s.cached and not os.path.exists(s.cached)))\n"
+        "print(sum(bool(s and s.cached) for s in specs))"
     )
     words = ["chroot", image.root, "env", "--ignore-environment", *image.environment_words]
     done = subprocess.run([*words, "python3", "-c", script], capture_output=True, text=True)
