@@ -27,12 +27,12 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 	touch $(VENV)/.installed $@
 
 test: setup-dev
-	sh scripts/system-packages
+	sh scripts/system-packages container
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal
 	$(MAKE) --no-print-directory pythons
 
-# The other supported interpreters of this machine: everything but the lab.
+# The other supported interpreters of this machine: everything but the lab and the image.
 pythons: setup-dev
 	sh scripts/other-pythons $(BIN)/python
 
@@ -46,7 +46,7 @@ demo: setup-dev
 	$(BIN)/python -m tests.lab.demo
 
 bench: setup-dev
-	sh scripts/system-packages
+	sh scripts/system-packages bench
 	$(BIN)/python -m bench
 
 # Newest versions that the ranges in pyproject.toml allow.

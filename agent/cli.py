@@ -9,13 +9,14 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from config.loader import load
-from config.model import Config, ConfigError
-from config.schema import schema
+from config import DEFAULT_LISTEN
+
+if TYPE_CHECKING:
+    from config.model import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,6 +60,10 @@ def _load_here(path: Path | None) -> Config:
 
 def _load(path: Path | None) -> Config:
     """The configuration, or every problem on stderr and exit 2."""
+    # Imported late, here and below: a healthcheck, many a minute, does without half a second of it.
+    from config.loader import load
+    from config.model import ConfigError
+
     try:
         config = load(path)
     except ConfigError as error:
@@ -77,7 +82,7 @@ def _root(
     if show_version:
         from agent.wiring import versions
 
-        v = versions(load(None))
+        v = versions(_load(None))
         typer.echo(f"callpath {v['version']}, rules {v['rules']}, catalogue {v['catalogue']}")
         raise typer.Exit(OK)
 
@@ -90,6 +95,7 @@ def run(
     """The agent: measures on a schedule and serves /metrics and the page until SIGTERM."""
     from agent import wiring
     from agent.logs import set_up
+    from config.loader import load
 
     loaded = _load_here(config)
     set_up(loaded.settings.log.level, loaded.settings.log.format)
@@ -212,7 +218,7 @@ def healthcheck(config: ConfigOption = None) -> None:
     """Exits 0 when the agent on this host is healthy, 1 when it is not. For containers."""
     from agent.health import is_healthy
 
-    problem = is_healthy(_load(config).settings.web.listen)
+    problem = is_healthy(_load(config).settings.web.listen if config else DEFAULT_LISTEN)
     if problem:
         typer.echo(problem, err=True)
         raise typer.Exit(BAD)
@@ -243,6 +249,8 @@ def config_show(file: Annotated[Path | None, typer.Argument(help="callpath.yaml"
 @config_app.command("schema")
 def config_schema() -> None:
     """The JSON schema of callpath.yaml, of messenger files and of controls files."""
+    from config.schema import schema
+
     typer.echo(json.dumps(schema(), indent=1))
 
 

@@ -6,8 +6,7 @@ With nothing but the standard library, since a container runs it every few secon
 from __future__ import annotations
 
 import http.client
-
-from config.values import split_listen
+from urllib.parse import urlsplit
 
 TIMEOUT = 5.0
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -15,8 +14,11 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 def is_healthy(listen: str) -> str:
     """ "" when healthy, else what is wrong."""
-    host, port = split_listen(listen)
-    connection = http.client.HTTPConnection(_WILDCARDS.get(host, host), port, timeout=TIMEOUT)
+    address = urlsplit(f"//{listen}")
+    host = address.hostname or ""
+    connection = http.client.HTTPConnection(
+        _WILDCARDS.get(host, host), address.port, timeout=TIMEOUT
+    )
     try:
         connection.request("GET", "/-/healthy")
         response = connection.getresponse()

@@ -2,3 +2,5 @@
 
 CATALOGUE_VERSION = "2026.11.24"
 """The date of the shipped messenger, controls and calibration files, as ``YYYY.MM.DD``."""
+DEFAULT_LISTEN = "127.0.0.1:22550"
+"""``web.listen`` where no file says another."""

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from config import DEFAULT_LISTEN
 from config.values import (
     AT_LEAST_ONE,
     Address,
@@ -135,7 +136,7 @@ class LimitSettings(Strict):
 
 
 class WebSettings(Strict):
-    listen: Listen = "127.0.0.1:22550"
+    listen: Listen = DEFAULT_LISTEN
     hosts: Annotated[tuple[Host, ...], Unique] = ()
     allow_reload: bool = False
     insecure: bool = False
