@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import os
-import re
 import statistics
 import subprocess
 import sys
@@ -20,12 +18,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import yaml
 
 from bench import loopback
 from bench.loopback import Load
+from bench.process import children, cpu, page, runs
 from tests.lab.world import program, wait_until
 
 KINDS = ("tcp", "dns", "tls", "https")
@@ -34,7 +32,6 @@ TARGETS = 400
 INTERVAL = 6.0
 SECONDS = 24.0
 SCRAPE = 15.0
-AGENT = "http://127.0.0.1:22550/metrics"
 BLACKBOX = ("127.0.0.1", 9115)
 
 
@@ -90,7 +87,7 @@ def running_agent(folder: Path, load: Load) -> Iterator[int]:
         with (Path(own) / "agent.log").open("wb") as log:
             process = subprocess.Popen(command, stderr=log, stdout=log)
         try:
-            wait_until(lambda: _runs() >= load.targets, "the first round", 60 + 3 * load.interval)
+            wait_until(lambda: runs() >= load.targets, "the first round", 60 + 3 * load.interval)
             yield process.pid
         finally:
             process.terminate()
@@ -102,15 +99,15 @@ def agent(folder: Path, load: Load, seconds: float) -> Spent:
     with running_agent(folder, load) as pid:
         time.sleep(1.5 * load.interval)  # trust, caches and connections are there now
         web = [int(child) for child in children(pid)]
-        began, runs = time.monotonic(), _runs()
+        began, ran = time.monotonic(), runs()
         before = (cpu(pid), sum(map(cpu, web)))
         while (left := seconds - (time.monotonic() - began)) > 0:
             time.sleep(min(SCRAPE, left))
-            _page()
-        runs = _runs() - runs
+            page()
+        ran = runs() - ran
         after = (cpu(pid), sum(map(cpu, web)))
         elapsed = time.monotonic() - began
-    return Spent(after[0] - before[0], after[1] - before[1], runs, elapsed)
+    return Spent(after[0] - before[0], after[1] - before[1], ran, elapsed)
 
 
 def _blackbox(folder: Path, kind: str, rate: float, seconds: float) -> Spent:
@@ -151,29 +148,6 @@ def _ask(kind: str, index: int, connection: http.client.HTTPConnection | None = 
     asked = connection or http.client.HTTPConnection(*BLACKBOX)
     asked.request("GET", f"/probe?module={kind}&target={target}")
     return b"\nprobe_success 1\n" in asked.getresponse().read()
-
-
-def _page() -> str:
-    with urlopen(AGENT, timeout=30) as answer:
-        return str(answer.read().decode())
-
-
-def _runs() -> float:
-    try:
-        found = re.findall(r"^callpath_check_runs_total\{.*\} (\S+)$", _page(), re.MULTILINE)
-    except OSError:
-        return 0.0
-    return sum(map(float, found))
-
-
-def children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used, in user and kernel mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _versions() -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from urllib.request import urlopen
 
+from bench.process import children, peak
 from tests.lab.lab import Lab
 from tests.lab.world import wait_until
 
@@ -46,11 +47,11 @@ def _memory(lab: Lab) -> None:
         file = lab.configuration(Path(folder), INTERVAL)
         agent = lab.agent(["run", "--yes", "--config", str(file)])
         time.sleep(ROUNDS * INTERVAL)
-        children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+        web = children(agent.pid)
         page = _scrape(lab)
-        print(f"main process: {_peak(agent.pid):.0f} MiB at its peak, after {ROUNDS} rounds")
-        for child in children:
-            print(f"web process: {_peak(int(child)):.0f} MiB at its peak")
+        print(f"main process: {peak(agent.pid):.0f} MiB at its peak, after {ROUNDS} rounds")
+        for child in web:
+            print(f"web process: {peak(int(child)):.0f} MiB at its peak")
         print(f"/metrics: {len(page.splitlines())} lines, {len(page) // 1024} KiB")
         agent.terminate()
         agent.wait(30)
@@ -66,10 +67,3 @@ def _scrape(lab: Lab) -> str:
 def _fetch() -> str:
     with urlopen(METRICS, timeout=5) as answer:
         return str(answer.read().decode())
-
-
-def _peak(pid: int) -> float:
-    """Largest resident size of a process so far, MiB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar
 
 from probes.model import Failure, Step
-from probes.net.udp import Datagram, open_flow
+from probes.net.udp import Datagram, News, open_flow
 from probes.trail import Peer, Trail
 from probes.transaction import DEADLINE, ask_udp, schedule
 from probes.wire import dtls
@@ -41,7 +40,7 @@ class DtlsProbe:
         hellos = [dtls.client_hello(self.dress, os.urandom(32)) for _ in schedule(trail)[0]]
         async with trail.step(Step.EXCHANGE, trail.limit(DEADLINE) + SLACK):
             with ExitStack() as stack:
-                news = asyncio.Event()
+                news = News()
                 flows = [
                     stack.enter_context(open_flow(peer.address, peer.port, trail.env.source, news))
                     for _ in hellos

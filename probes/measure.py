@@ -230,8 +230,9 @@ def _record(
 ) -> Observation:
     clean: dict[str, Fact] = {}
     for key, value in facts.items():
-        if isinstance(value, str) and key != "address":
-            value = own.scrub(value)
+        if isinstance(value, str):
+            if key != "address" and ("." in value or ":" in value):
+                value = own.scrub(value)
         elif isinstance(value, tuple):
             value = tuple(own.scrub(text) for text in value)
         clean[key] = value

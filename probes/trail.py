@@ -7,9 +7,8 @@ import errno
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import ClassVar, Protocol
 
 from probes.model import Fact, Failure, Step, StepResult
@@ -63,6 +62,38 @@ class Probe(Protocol):
     async def run(self, trail: Trail, peer: Peer) -> None: ...
 
 
+class Timed:
+    """One step under way. A class, since a generator's context manager costs twice as much."""
+
+    __slots__ = ("_limit", "_started", "_step", "_steps")
+
+    def __init__(self, steps: list[StepResult], step: Step, limit: float) -> None:
+        self._steps, self._step = steps, step
+        self._limit = asyncio.timeout(limit)
+
+    async def __aenter__(self) -> None:
+        self._started = time.monotonic()
+        await self._limit.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        cause = error
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError as late:  # instead of the cancellation that it caused
+            cause = late
+        seconds = time.monotonic() - self._started
+        if cause is None:
+            self._steps.append(StepResult(self._step, seconds))
+        elif isinstance(cause, NETWORK_ERRORS):
+            self._steps.append(StepResult(self._step, seconds, classify(cause), str(cause)))
+            raise StepFailed from cause
+
+
 @dataclass(slots=True)
 class Trail:
     """Steps and facts of one run at one address; nothing of it outlives the run.
@@ -80,18 +111,10 @@ class Trail:
     mapped: str = ""
     """Our address as a STUN server saw it. Not a fact: it must not leave the process."""
 
-    @asynccontextmanager
-    async def step(self, step: Step, limit: float) -> AsyncIterator[None]:
-        """Time one operation; a network error becomes a failed step and raises StepFailed."""
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(limit):
-                yield
-        except NETWORK_ERRORS as error:
-            seconds = time.monotonic() - started
-            self.steps.append(StepResult(step, seconds, classify(error), str(error)))
-            raise StepFailed from error
-        self.steps.append(StepResult(step, time.monotonic() - started))
+    def step(self, step: Step, limit: float) -> Timed:
+        """Time one operation: ``async with``. A network error, or its being longer than ``limit``
+        seconds, becomes a failed step and raises StepFailed."""
+        return Timed(self.steps, step, limit)
 
     def limit(self, default: float) -> float:
         return min(default, self.env.patience) if self.timeout is None else self.timeout

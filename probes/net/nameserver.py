@@ -6,7 +6,6 @@ errors are seen.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from probes.model import Failure, Step
 from probes.net import http, stream, tls
 from probes.net.environment import Environment, TrustedResolver
 from probes.net.errors import Refusal
-from probes.net.udp import Flow, open_flow
+from probes.net.udp import Flow, News, open_flow
 from probes.trail import Peer, Trail
 from probes.wire import dns as wire
 from probes.wire.error import WireError
@@ -50,7 +49,7 @@ class UdpQuery:
     _sent: list[tuple[int, int]] = field(default_factory=list)
     _seen: list[int] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
-    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: News = field(default_factory=News)
 
     def __enter__(self) -> UdpQuery:
         return self
