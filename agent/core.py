@@ -95,11 +95,14 @@ class Core:
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish
         gate = asyncio.Semaphore(config.settings.limits.concurrency)
-        self.controls = Runner(CONTROL, config.controls, self.env, gate)
         self.messengers = {m.name: m for m in config.messengers}
-        self.runners = {
-            m.name: Runner(m.name, m.targets, self.env, gate) for m in config.messengers
-        }
+        count = len(config.controls) + sum(len(m.targets) for m in config.messengers)
+
+        def runner(name: str, targets: tuple[TargetConfig, ...]) -> Runner:
+            return Runner(name, targets, self.env, gate, others=count - len(targets))
+
+        self.controls = runner(CONTROL, config.controls)
+        self.runners = {m.name: runner(m.name, m.targets) for m in config.messengers}
         horizon = SEEN_FOR * self.knobs.cadence.interval
         self.states: dict[tuple[str, str], ChannelState] = {
             key: resumed(state, time.time(), horizon)

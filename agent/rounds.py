@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 SPREAD = 0.1
 """Share of the interval over which a round's checks start; more when there are many."""
 PER_CHECK = 0.005
-"""Seconds between starts at the least while they fit into four fifths of the interval."""
+"""Seconds between the starts of two checks of the whole agent, on average, while they fit into four
+fifths of the interval: closer together they would delay each other, and their round-trip times."""
 SLOT = 0.02
 """Checks start on a grid of so many seconds, all rounds on the same one: a wake-up costs more than
 the check that it starts, so they share it. No send is timed from its slot."""
@@ -120,6 +121,8 @@ class Runner:
     targets: tuple[TargetConfig, ...]
     env: Environment
     gate: asyncio.Semaphore
+    others: int = 0
+    """Targets of the other rounds of a beat, which start at the same time."""
     seen: dict[str, Seen] = field(default_factory=dict)
     _running: dict[str, UnderWay] = field(default_factory=dict)
     _skips: list[str] = field(default_factory=list)
@@ -149,7 +152,7 @@ class Runner:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
-        gap = spacing(len(asks), cadence.interval) if not in_full else PER_CHECK
+        gap = PER_CHECK if in_full else spacing(len(asks), cadence.interval, self.others)
         slots: dict[float, asyncio.Event] = {}
         for index, ask in enumerate(asks):
             self._start(ask, beat, _slot(slots, index * gap), families, now)
@@ -294,11 +297,12 @@ def _only_connected(finished: Finished) -> bool:
     return finished.ask.partial and any(o.ok for o in finished.measured.observations)
 
 
-def spacing(count: int, interval: float) -> float:
-    """Seconds between the starts of a round's checks: spread, not bunched. Pure."""
+def spacing(count: int, interval: float, others: int = 0) -> float:
+    """Seconds between the starts of a round's ``count`` checks, beside which ``others`` start:
+    spread, not bunched. Pure."""
     if count <= 1:
         return 0.0
-    span = min(0.8 * interval, max(SPREAD * interval, count * PER_CHECK))
+    span = min(0.8 * interval, max(SPREAD * interval, (count + others) * PER_CHECK))
     return span / count
 
 

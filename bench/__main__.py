@@ -7,9 +7,14 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, footprint, scale
+from bench import cost, footprint, profile, scale
 
-BENCHES = {"footprint": footprint.main, "cost": cost.main, "scale": scale.main}
+BENCHES = {
+    "footprint": footprint.main,
+    "cost": cost.main,
+    "scale": scale.main,
+    "profile": profile.main,
+}
 
 
 def main() -> None:

@@ -325,6 +325,14 @@ def test_checks_start_spread_over_the_round(monkeypatch, count):
         assert gap * count >= 0.1 * 60 - 1e-9
 
 
+def test_many_rounds_that_start_together_leave_each_other_room(monkeypatch):
+    monkeypatch.undo()
+    alone, beside = spacing(64, 60) * 64, spacing(64, 60, others=5_000) * 64
+    assert alone == pytest.approx(6)
+    assert beside == pytest.approx(5_064 * 0.005)
+    assert spacing(64, 60, others=1_000_000) * 64 == pytest.approx(48)
+
+
 async def test_what_stun_operators_see_is_kept_by_operator_and_never_a_fact(clock):
     world = World(mapped={A: "198.51.100.7", B: "198.51.100.9", C: "203.0.113.1"})
     probe = FakeStun(world)
