@@ -13,7 +13,6 @@ import os
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
@@ -184,7 +183,22 @@ def _trust_rows(network: str, records: Mapping[TrustKey, Record]) -> Rows:
 
 
 def _state_rows(network: str, states: Mapping[tuple[str, str], ChannelState]) -> Rows:
-    return [(network, *key, json.dumps(asdict(state))) for key, state in states.items()]
+    return [(network, *key, json.dumps(_written(state))) for key, state in states.items()]
+
+
+def _written(state: ChannelState) -> dict[str, object]:
+    """As ``_state_from`` reads it. By hand: ``asdict`` copies every vote, in every round."""
+    return {
+        "confirmed": state.confirmed,
+        "since": state.since,
+        "intermittent": state.intermittent,
+        "votes": _votes(state.votes),
+        "window": _votes(state.window),
+    }
+
+
+def _votes(votes: Sequence[Vote]) -> list[dict[str, object]]:
+    return [{"at": v.at, "status": v.status, "controls": v.controls} for v in votes]
 
 
 def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:

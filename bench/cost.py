@@ -9,6 +9,7 @@ median of the pairs'.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import statistics
 import subprocess
@@ -23,7 +24,7 @@ import yaml
 
 from bench import loopback
 from bench.loopback import Load
-from bench.process import children, cpu, page, runs
+from bench.process import AS_PROMETHEUS, Rounds, children, cpu, page, runs
 from tests.lab.world import program, wait_until
 
 KINDS = ("tcp", "dns", "tls", "https")
@@ -77,8 +78,8 @@ def _compare(folder: Path, kind: str, pairs: int) -> None:
 
 
 @contextlib.contextmanager
-def running_agent(folder: Path, load: Load) -> Iterator[int]:
-    """An agent with this load, past its first rounds; gives its process id."""
+def running_agent(folder: Path, load: Load) -> Iterator[tuple[int, Path]]:
+    """An agent with this load, past its first rounds; gives its process id and state folder."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         for file in ("ca.pem",):
             (Path(own) / file).write_bytes((folder / file).read_bytes())
@@ -88,23 +89,25 @@ def running_agent(folder: Path, load: Load) -> Iterator[int]:
             process = subprocess.Popen(command, stderr=log, stdout=log)
         try:
             wait_until(lambda: runs() >= load.targets, "the first round", 60 + 3 * load.interval)
-            yield process.pid
+            yield process.pid, Path(own) / "state"
         finally:
             process.terminate()
             process.wait(60)
 
 
 def agent(folder: Path, load: Load, seconds: float) -> Spent:
-    """What an agent spends on a load once it runs evenly."""
-    with running_agent(folder, load) as pid:
-        time.sleep(1.5 * load.interval)  # trust, caches and connections are there now
+    """What an agent spends on a load once it runs evenly, over whole rounds."""
+    with running_agent(folder, load) as (pid, state):
+        rounds = Rounds(state)
+        rounds.wait()  # trust, caches and connections are there now
         web = [int(child) for child in children(pid)]
-        began, ran = time.monotonic(), runs()
+        began, ran = time.monotonic(), rounds.runs()
         before = (cpu(pid), sum(map(cpu, web)))
         while (left := seconds - (time.monotonic() - began)) > 0:
             time.sleep(min(SCRAPE, left))
             page()
-        ran = runs() - ran
+        rounds.wait()
+        ran = rounds.runs() - ran
         after = (cpu(pid), sum(map(cpu, web)))
         elapsed = time.monotonic() - began
     return Spent(after[0] - before[0], after[1] - before[1], ran, elapsed)
@@ -146,8 +149,12 @@ def _blackbox(folder: Path, kind: str, rate: float, seconds: float) -> Spent:
 def _ask(kind: str, index: int, connection: http.client.HTTPConnection | None = None) -> bool:
     target = loopback.blackbox_target(kind, index)
     asked = connection or http.client.HTTPConnection(*BLACKBOX)
-    asked.request("GET", f"/probe?module={kind}&target={target}")
-    return b"\nprobe_success 1\n" in asked.getresponse().read()
+    asked.request("GET", f"/probe?module={kind}&target={target}", headers=AS_PROMETHEUS)
+    answer = asked.getresponse()
+    body = answer.read()
+    if answer.headers.get("Content-Encoding") == "gzip":
+        body = gzip.decompress(body)
+    return b"\nprobe_success 1" in body
 
 
 def _versions() -> None:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
+AS_PROMETHEUS = {
+    "Accept": "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "Prometheus/2.42.0",
+}
+"""The headers of a scrape."""
 AGENT = "http://127.0.0.1:22550/metrics"
 
 
 def page() -> str:
-    with urlopen(AGENT, timeout=30) as answer:
-        return str(answer.read().decode())
+    with urlopen(Request(AGENT, headers=AS_PROMETHEUS), timeout=30) as answer:
+        body = answer.read()
+        packed = answer.headers.get("Content-Encoding") == "gzip"
+    return (gzip.decompress(body) if packed else body).decode()
 
 
 def runs() -> float:
@@ -38,3 +50,23 @@ def peak(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
+
+
+class Rounds:
+    """The rounds of an agent, seen in what it writes when one ends: figures over whole rounds
+    compare, and asking the agent for its page would cost what is measured."""
+
+    def __init__(self, state: Path) -> None:
+        self._file = f"file:{state / 'callpath.sqlite'}?mode=ro"
+
+    def runs(self) -> int:
+        """Checks that ended since the agent's first start."""
+        with closing(sqlite3.connect(self._file, uri=True)) as store:
+            return int(store.execute("SELECT sum(runs) FROM trust").fetchone()[0] or 0)
+
+    def wait(self) -> None:
+        """Return soon after the next round has ended."""
+        before = last = self.runs()
+        while last == before or last != self.runs():
+            last = self.runs()
+            time.sleep(0.5)

@@ -35,7 +35,7 @@ def main() -> None:
 
 def _measure(folder: Path, a_minute: int) -> str:
     load = Load(KINDS, max(2, round(a_minute * LENGTHENED)), INTERVAL)
-    with cost.running_agent(folder, load) as pid:
+    with cost.running_agent(folder, load) as (pid, _):
         web = int(children(pid)[0])
         time.sleep(INTERVAL / 2)  # the first rounds, in which everything is new, are over
         before, lag = (cpu(pid), cpu(web)), _buckets(page())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.state import ChannelState, Vote
-from agent.store import Store, _state_from
+from agent.store import Store, _state_from, _written
 from agent.trust import Record
 from probes.model import Status
 
@@ -72,10 +73,7 @@ states = st.builds(
 
 @given(states)
 def test_every_state_is_read_as_it_was_written(state):
-    import json
-    from dataclasses import asdict
-
-    assert _state_from(json.loads(json.dumps(asdict(state)))) == state
+    assert _state_from(json.loads(json.dumps(_written(state)))) == state
 
 
 def test_networks_are_apart(store):
