@@ -42,9 +42,10 @@ def recognise(
 ) -> Network:
     """The network of this round, from the hashed mapped prefixes and the attachment. Pure.
 
-    Without a mapped address the last network stands while the attachment does.
+    Without a mapped address the last network stands while the attachment does, or while there is
+    none: a cable that was pulled leads to no other network.
     """
-    if current is not None and not mapped and current.attachment == attachment:
+    if current is not None and not mapped and attachment in ("", current.attachment):
         return current
     if current is not None and mapped & current.prefixes:
         return _grown(current, mapped, attachment)
@@ -53,7 +54,7 @@ def recognise(
             return _grown(network, mapped, attachment)
     if current is not None and not current.prefixes and current.attachment == attachment:
         return _grown(current, mapped, attachment)  # the same line, now seen from outside
-    return Network(min(mapped) if mapped else attachment, mapped, attachment)
+    return Network(min(mapped) if mapped else attachment or "nowhere", mapped, attachment)
 
 
 def _grown(network: Network, mapped: frozenset[str], attachment: str) -> Network:
@@ -81,8 +82,11 @@ def load(data: bytes | None) -> list[Network]:
 
 
 def attachment(key: bytes) -> str:
-    """Hash of the default route and the networks on its interface, as far as /proc tells."""
+    """Hash of the default route and the networks on its interface, as far as /proc tells; ""
+    without a default route."""
     interface, gateway = default_route()
+    if not interface:
+        return ""
     try:
         rows = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
     except OSError:

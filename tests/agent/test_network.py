@@ -19,6 +19,7 @@ def seen(*prefixes: str) -> frozenset[str]:
 def test_the_first_network_is_named_by_what_is_seen():
     assert recognise(None, [], seen("p1"), "wlan") == Network("p1", seen("p1"), "wlan")
     assert recognise(None, [], NONE, "wlan") == Network("wlan", NONE, "wlan")
+    assert recognise(None, [], NONE, "").id, "kept under a name, also when it began in the dark"
 
 
 def test_the_same_prefix_is_the_same_network_also_over_another_interface():
@@ -100,3 +101,15 @@ def test_attachment_and_tunnel_read_this_host_without_failing():
     assert not network.is_tunnel("")
     assert not network.is_tunnel("lo")
     assert not network.is_tunnel("no-such-device")
+
+
+def test_a_pulled_cable_leads_to_no_other_network():
+    """No default route and no mapped address: the line is dark, and what was confirmed stands."""
+    assert recognise(HOME, [HOME], NONE, "") == HOME
+    assert recognise(HOME, [HOME], NONE, HOME.attachment) == HOME, "and it is back"
+    assert recognise(HOME, [HOME], seen("p9"), "").id != HOME.id, "seen from outside: another"
+
+
+def test_without_a_default_route_there_is_no_attachment(monkeypatch):
+    monkeypatch.setattr(network, "default_route", lambda: ("", ""))
+    assert network.attachment(b"k" * 32) == ""
