@@ -31,7 +31,7 @@ KINDS = ("tcp", "dns", "tls", "https")
 PAIRS = 5
 TARGETS = 400
 INTERVAL = 6.0
-SECONDS = 24.0
+SECONDS = 12.0
 SCRAPE = 15.0
 BLACKBOX = ("127.0.0.1", 9115)
 
