@@ -17,6 +17,7 @@ from agent.network import default_route, is_tunnel
 from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
+from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
@@ -91,6 +92,7 @@ class Core:
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
         self.learned = Learned(store, config.calibration)
+        self.saving = Saving(store, self.learned, self._budget)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish
@@ -215,22 +217,9 @@ class Core:
         )
         self.evidence[name] = evidence
         states = {k: s for k, s in self.states.items() if k[0] == name}
-        await self._save(states)
+        await self.saving.save(states)
         self._flush(name, evidence, shown)
         return shown
-
-    async def _save(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
-        """Write what the rounds have added, in one transaction."""
-        trust, rtts = self.learned.unsaved()
-        network, budget = self.learned.network, self._budget()
-        await asyncio.to_thread(
-            self.store.save_round,
-            network,
-            trust=trust,
-            rtts=rtts,
-            states=states,
-            bytes_today=budget,
-        )
 
     def _rest(self, name: str, reason: str) -> tuple[Diagnosis, ...]:
         """A round in which nothing may be asked: what is not measured is soon not known."""
@@ -440,7 +429,7 @@ class Core:
             diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
             observations += [o for f in ran.finished for o in f.measured.observations]
         self.steady = Steady(str(judgement.status))
-        await self._save({})
+        await self.saving.save({})
         return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
 
     def asking(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -11,11 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.learned import Learned
+from agent.saving import Saving
 from agent.state import ChannelState, Vote
 from agent.store import Store, _state_from, _written
 from agent.trust import Record
@@ -105,6 +109,7 @@ def test_files_are_for_their_owner_only(store):
 _WRITER = """
 import sys
 from pathlib import Path
+from typing import Any
 from agent.store import Store
 from agent.trust import Record
 store = Store(Path(sys.argv[1]))
@@ -144,7 +149,10 @@ def test_threads_share_one_store(store):
 _KILLED = """
 import sys
 from pathlib import Path
+from typing import Any
 from agent.store import Store
+from agent.learned import Learned
+from agent.saving import Saving
 from agent.state import ChannelState, Vote
 from probes.model import Status
 store = Store(Path(sys.argv[1]))
@@ -228,6 +236,7 @@ def test_an_unwritable_folder_costs_only_the_memory(tmp_path):
 _UNWRITABLE = """
 import os, sys
 from pathlib import Path
+from typing import Any
 from agent.store import Store
 folder = Path(sys.argv[1])
 for parent in folder.parents:
@@ -269,3 +278,30 @@ def test_writing_after_closing_is_no_exception(store):
     store.put("a", b"b")
     assert store.get("a") is None
     assert not store.healthy
+
+
+async def test_rounds_that_end_together_share_a_transaction_and_wait_for_it(tmp_path, monkeypatch):
+    store = Store(tmp_path / "s")
+    saving = Saving(store, Learned(store, ()), lambda: b"2026-11-24 7")
+    written: list[int] = []
+    write = store.save_round
+
+    def counted(network: str, **what: Any) -> None:
+        written.append(len(what["states"]))
+        write(network, **what)
+
+    monkeypatch.setattr(store, "save_round", counted)
+    keys = [(f"m{n}", "call") for n in range(13)]
+
+    async def one(key: tuple[str, str]) -> None:
+        await saving.save({key: OK})
+        assert key in store.states(""), "not before it is written"
+
+    await asyncio.gather(*map(one, keys))
+    assert set(store.states("")) == set(keys)
+    assert len(written) == 2
+    assert sum(written) == 13
+    await saving.save({})
+    assert len(written) == 3, "a round by hand has no states and is written all the same"
+    assert store.get("bytes_today") == b"2026-11-24 7"
+    store.close()

@@ -1,0 +1,38 @@
+"""Writing down what the rounds of a beat have added, in as few transactions as there need be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from agent.learned import Learned
+from agent.state import ChannelState
+from agent.store import Store
+
+States = Mapping[tuple[str, str], ChannelState]
+
+
+class Saving:
+    """Rounds that end together share a transaction, and each waits until its own states are
+    written. ``budget`` gives the day's bytes as they are kept."""
+
+    def __init__(self, store: Store, learned: Learned, budget: Callable[[], bytes]) -> None:
+        self._store, self._learned, self._budget = store, learned, budget
+        self._waiting: dict[tuple[str, str], ChannelState] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def save(self, states: States) -> None:
+        self._waiting.update(states)
+        async with self._one_at_a_time:
+            if states and not self._waiting:
+                return  # the round before took them along
+            taken, self._waiting = self._waiting, {}
+            trust, rtts = self._learned.unsaved()
+            await asyncio.to_thread(
+                self._store.save_round,
+                self._learned.network,
+                trust=trust,
+                rtts=rtts,
+                states=taken,
+                bytes_today=self._budget(),
+            )
