@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import dns.exception
@@ -85,8 +85,17 @@ def read_answer(data: bytes, *, query_id: int, name: str, type: str) -> Answer:
         raise WireError(Failure.WRONG_ID, f"id is {int.from_bytes(data[:2], 'big')}")
     if data[2] & 0xF8 != 0x80:  # RFC 1035 section 4.1.1: QR set, OPCODE 0
         raise WireError(Failure.BAD_REPLY, "not a response to a query")
-    if _ends_early(data):
-        raise WireError(Failure.TRUNCATED, f"ends after {len(data)} bytes, inside a record")
+    lifetimes = _lifetimes(data)
+    answer, used = _read(_without_lifetimes(data, lifetimes), name, type)
+    ttls = [_ttl(data[at : at + 4]) for at in lifetimes]
+    return replace(answer, min_ttl=min((ttls[number] for number in used), default=None))
+
+
+@lru_cache(maxsize=512)
+def _read(data: bytes, name: str, type: str) -> tuple[Answer, tuple[int, ...]]:
+    """The answer in a message whose id and lifetimes are taken out, its ``min_ttl`` to be filled
+    in; and the numbers of the records whose lifetimes count for that. The same records come all
+    day, and dnspython takes most of what a question costs."""
     try:
         message = dns.message.from_wire(data)
     except dns.exception.DNSException as exc:
@@ -97,15 +106,16 @@ def read_answer(data: bytes, *, query_id: int, name: str, type: str) -> Answer:
     is_address = rdtype in _ADDRESS_TYPES
     kept = list(found or ())[: MAX_ADDRESSES if is_address else MAX_RECORDS]
     texts = tuple(clean(rdata.to_text()) for rdata in kept)
-    return Answer(
+    answer = Answer(
         rcode=dns.rcode.to_text(message.rcode()),
         addresses=texts if is_address else (),
         records=() if is_address else texts,
-        min_ttl=min((rrset.ttl for rrset in chain), default=None),
+        min_ttl=None,
         truncated=bool(message.flags & dns.flags.TC),
         edns=message.edns >= 0,
         authentic=bool(message.flags & dns.flags.AD),
     )
+    return answer, tuple(rrset.ttl for rrset in chain)
 
 
 @lru_cache(maxsize=1024)
@@ -113,19 +123,39 @@ def _question(name: str, type: str) -> tuple[dns.name.Name, dns.rdatatype.RdataT
     return dns.name.from_text(name), dns.rdatatype.from_text(type)
 
 
-def _ends_early(data: bytes) -> bool:
-    """Whether the message stops before the records that its header counts; reads no pointer."""
-    questions, *records = (int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10))
-    offset = _HEADER
-    for number in range(questions + sum(records)):
+def _lifetimes(data: bytes) -> list[int]:
+    """Where the TTLs of the answer section stand, in the order of its records; reads no pointer.
+
+    Raises WireError(TRUNCATED) if the message stops before the records that its header counts.
+    """
+    questions, answers, *others = (int.from_bytes(data[at : at + 2], "big") for at in (4, 6, 8, 10))
+    found, offset = [], _HEADER
+    for number in range(questions + answers + sum(others)):
         offset = _after_name(data, offset)
         if number < questions:
             offset += 4  # type and class
         else:
+            if number < questions + answers:
+                found.append(offset + 4)
             offset += 10 + int.from_bytes(data[offset + 8 : offset + 10], "big")
         if offset > len(data):
-            return True
-    return False
+            raise WireError(Failure.TRUNCATED, f"ends after {len(data)} bytes, inside a record")
+    return found
+
+
+def _ttl(field: bytes) -> int:
+    """Seconds; with the highest bit set it is 0 (RFC 2181 section 8)."""
+    return 0 if field[0] & 0x80 else int.from_bytes(field, "big")
+
+
+def _without_lifetimes(data: bytes, lifetimes: list[int]) -> bytes:
+    """The message with an id of 0, and in the place of each TTL the number of its record. Of a set
+    of records the first one's counts then: they are the same (RFC 2181 section 5.2)."""
+    plain = bytearray(data)
+    plain[:2] = b"\0\0"
+    for number, at in enumerate(lifetimes):
+        plain[at : at + 4] = number.to_bytes(4, "big")
+    return bytes(plain)
 
 
 def _after_name(data: bytes, offset: int) -> int:

@@ -102,6 +102,29 @@ def test_case_of_the_name_and_the_last_dot_do_not_count():
     assert read(CHAINED.replace(b"\x03web", b"\x03wEb")).addresses
 
 
+def test_the_same_records_with_other_lifetimes_have_those():
+    """What was read is remembered, but not how long it lives, nor under which id it came."""
+    for ttl in (300, 299, 7, 300, 2**31 - 1):
+        answer = read(reply((NAME, ttl, "A", "192.0.2.1", "192.0.2.2")))
+        assert (answer.addresses, answer.min_ttl) == (("192.0.2.1", "192.0.2.2"), ttl)
+    other = read(reply((NAME, 300, "A", "192.0.2.3")))
+    assert other.addresses == ("192.0.2.3",)
+
+
+def test_a_lifetime_with_the_highest_bit_set_is_none():
+    """RFC 2181 section 8."""
+    data = reply((NAME, 300, "A", "192.0.2.1")).replace(
+        (300).to_bytes(4, "big"), (2**31 + 5).to_bytes(4, "big")
+    )
+    assert read(data).min_ttl == 0
+
+
+def test_of_a_set_the_first_record_says_how_long():
+    data = reply((NAME, 300, "A", "192.0.2.1", "192.0.2.2"))
+    at = data.rindex((300).to_bytes(4, "big"))
+    assert read(data[:at] + (5).to_bytes(4, "big") + data[at + 4 :]).min_ttl == 300
+
+
 def test_an_alias_without_an_address_keeps_its_ttl():
     answer = read(reply((NAME, 300, "CNAME", "cdn.example.")))
     assert (answer.addresses, answer.min_ttl) == ((), 300)
