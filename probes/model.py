@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 Fact = str | int | float | bool | tuple[str, ...]
 
@@ -122,6 +123,9 @@ class Target:
     name: str
     probe: str
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _pickled(self)
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
@@ -186,6 +190,12 @@ class Observation:
         return sum(step.seconds for step in self.steps)
 
 
+def _pickled(value: Any) -> tuple[object, ...]:
+    """For ``__reduce__`` of what goes to the web process by the thousand: a frozen dataclass with
+    slots looks its fields up anew for every object that is pickled."""
+    return type(value), tuple(getattr(value, name) for name in value.__slots__)
+
+
 def _text(fact: Fact | None) -> str | None:
     return fact if isinstance(fact, str) else None
 
@@ -212,6 +222,9 @@ class TargetState:
     proof: Proof
     proven: bool
     last_run: float | None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _pickled(self)
 
 
 @dataclass(frozen=True, slots=True)
