@@ -104,7 +104,7 @@ def agent(folder: Path, load: Load, seconds: float) -> Spent:
         began, ran = time.monotonic(), rounds.runs()
         before = (cpu(pid), sum(map(cpu, web)))
         while (left := seconds - (time.monotonic() - began)) > 0:
-            time.sleep(min(SCRAPE, left))
+            time.sleep(min(SCRAPE, left))  # as Prometheus waits
             page()
         rounds.wait()
         ran = rounds.runs() - ran
@@ -139,6 +139,7 @@ def _blackbox(folder: Path, kind: str, rate: float, seconds: float) -> Spent:
                 if not _ask(kind, count % TARGETS, connection):
                     raise RuntimeError(f"blackbox_exporter fails at {kind} {count}")
                 count += 1
+                # At an even rate, from the beginning on: a late one is made up for.
                 time.sleep(max(0.0, began + count / rate - time.monotonic()))
         return Spent(cpu(process.pid) - before, 0.0, count, time.monotonic() - began)
     finally:

@@ -69,4 +69,4 @@ class Rounds:
         before = last = self.runs()
         while last == before or last != self.runs():
             last = self.runs()
-            time.sleep(0.5)
+            time.sleep(0.5)  # the agent's own time; half a second of error in many

@@ -13,8 +13,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from agent import wiring
+from agent.cli import main as callpath
 from bench import loopback
 from bench.cost import INTERVAL, KINDS, TARGETS
 from bench.loopback import Load
@@ -55,7 +59,7 @@ def _profile(folder: Path, kind: str) -> pstats.Stats:
         command = [sys.executable, "-m", "bench.profile", str(out), "run", "--yes"]
         with (Path(own) / "log").open("wb") as log:
             process = subprocess.Popen([*command, "--config", str(config)], stderr=log, stdout=log)
-        time.sleep(ROUNDS * INTERVAL)
+        time.sleep(ROUNDS * INTERVAL)  # what is profiled is the agent at work for so long
         process.terminate()
         process.wait(60)
         return pstats.Stats(str(out))
@@ -63,13 +67,19 @@ def _profile(folder: Path, kind: str) -> pstats.Stats:
 
 def _print(kind: str, stats: pstats.Stats) -> None:
     spent: Counter[str] = Counter()
-    for (file, _, function), (_, _, own, _, _) in stats.stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own, _, _) in _rows(stats):
         if "epoll" not in function and "<frozen" not in file:  # waiting; imports
             spent[_area(file, function)] += own
     total = sum(spent.values())
     print(f"{kind}:")
     for area, seconds in spent.most_common(9):
         print(f"  {100 * seconds / total:4.0f} %  {area}")
+
+
+def _rows(stats: pstats.Stats) -> Iterable[tuple[Any, Any]]:
+    """``stats.stats``, which pstats documents and its types leave out: place and figures."""
+    rows: dict[Any, Any] = vars(stats)["stats"]
+    return rows.items()
 
 
 def _area(file: str, function: str) -> str:
@@ -80,12 +90,10 @@ def _area(file: str, function: str) -> str:
 
 def _profiled(out: str, arguments: list[str]) -> None:
     """The agent under the profiler; what it does before its first round is left out."""
-    from agent.wiring import Agent
-
     sys.argv = ["callpath", *arguments]
-    profiler, run = cProfile.Profile(), Agent.run
+    profiler, run = cProfile.Profile(), wiring.Agent.run
 
-    async def profiled(self: Agent) -> None:
+    async def profiled(self: wiring.Agent) -> None:
         profiler.enable()
         try:
             await run(self)
@@ -93,9 +101,7 @@ def _profiled(out: str, arguments: list[str]) -> None:
             profiler.disable()
             profiler.dump_stats(out)
 
-    Agent.run = profiled  # type: ignore[method-assign]
-    from agent.cli import main as callpath
-
+    setattr(wiring.Agent, "run", profiled)  # noqa: B010 (a method put in another's place)
     callpath()
 
 

@@ -41,7 +41,7 @@ def _measure(folder: Path, a_minute: int) -> str:
         before, lag = (cpu(pid), cpu(web)), _buckets(page())
         ran, began = runs(), time.monotonic()
         while (left := SECONDS - (time.monotonic() - began)) > 0:
-            time.sleep(min(cost.SCRAPE, left))
+            time.sleep(min(cost.SCRAPE, left))  # as Prometheus waits
             shown = page()
         elapsed = time.monotonic() - began
         shares = [(cpu(p) - b) / elapsed for p, b in zip((pid, web), before, strict=True)]

@@ -71,7 +71,7 @@ def _answers(process: subprocess.Popen[bytes], environment: dict[str, str]) -> b
         asked = subprocess.run(["docker", "version"], env=environment, capture_output=True)
         if asked.returncode == 0:
             return True
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two questions to a daemon that is starting
     return False
 
 

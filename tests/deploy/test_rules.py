@@ -175,7 +175,9 @@ def muted(source: dict[str, str], target: dict[str, str]) -> bool:
 
 def matches(matchers: list[str], labels: dict[str, str]) -> bool:
     for matcher in matchers:
-        name, operator, value = re.fullmatch(r'(\w+)(=~|!=|=)"(.*)"', matcher).groups()  # type: ignore[union-attr]
+        parts = re.fullmatch(r'(\w+)(=~|!=|=)"(.*)"', matcher)
+        assert parts is not None, f"not a matcher: {matcher}"
+        name, operator, value = parts.groups()
         held = labels.get(name, "")
         met = re.fullmatch(value, held) is not None if operator == "=~" else held == value
         if met is (operator == "!="):

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import re
 import socket
-import tempfile
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import yaml
 
-from tests.lab.world import ROOT, LabError, World, program, wait_until
+from tests.lab.beside import Beside
+from tests.lab.world import ROOT, World
 
 PROGRAMS = ("prometheus-alertmanager",)
 LISTEN = "127.0.0.1:9093"
@@ -50,48 +46,37 @@ class Message(NamedTuple):
         }
 
 
-class Alertmanager:
+class Alertmanager(Beside):
     """``with Alertmanager(world, factor) as alertmanager:`` the shipped one, ``factor`` times as
     fast; ``messages`` is what its webhook has been told."""
 
+    name, listen = PROGRAMS[0], LISTEN
+
     def __init__(self, world: World, factor: int) -> None:
-        self.world, self.factor = world, factor
-        self.directory = Path(tempfile.mkdtemp(prefix="alertmanager-", dir=world.directory))
-        self.log = self.directory / "alertmanager.log"
+        super().__init__(world)
+        self.factor = factor
         self.messages: list[Message] = []
 
-    def __enter__(self) -> Alertmanager:
+    def __enter__(self) -> Self:
         listener = self.world.call(socket.create_server, WEBHOOK)
         self._webhook = _Webhook(listener, self.messages)
         threading.Thread(target=self._webhook.serve_forever, daemon=True).start()
+        return super().__enter__()
+
+    def options(self) -> list[str]:
         file = self.directory / "alertmanager.yml"
         file.write_text(faster_routes(CONFIGURATION.read_text(), self.factor))
-        command = [
-            program("prometheus-alertmanager"),
+        return [
             f"--config.file={file}",
             f"--storage.path={self.directory / 'data'}",
             f"--web.listen-address={LISTEN}",
             "--cluster.listen-address=",
         ]
-        with self.log.open("wb") as output:
-            self._process = self.world.client(command, stdout=output, stderr=output)
-        wait_until(self._ready, "Alertmanager")
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.world.stop(self._process)
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
         self._webhook.shutdown()
         self._webhook.server_close()
-
-    def _ready(self) -> bool:
-        if self._process.poll() is not None:
-            raise LabError(f"Alertmanager ended: {self.log.read_text()[-2000:]}")
-        return self.world.call(_status, "/-/ready") == HTTPStatus.OK
 
 
 def faster_rules(text: str, factor: int) -> str:
@@ -142,9 +127,3 @@ class _Listener(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on the test's own output."""
-
-
-def _status(path: str) -> int:
-    with contextlib.closing(http.client.HTTPConnection(LISTEN, timeout=5)) as connection:
-        connection.request("GET", path)
-        return connection.getresponse().status

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import subprocess
-import tempfile
 import urllib.parse
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import yaml
 
-from tests.lab.world import LabError, World, program, wait_until
+from tests.lab.beside import Beside
+from tests.lab.world import LabError, World, program
 
 PROGRAMS = ("prometheus", "promtool")
 LISTEN = "127.0.0.1:9090"  # the namespace's own loopback: two labs do not meet
@@ -29,12 +26,14 @@ class Series(NamedTuple):
     points: list[tuple[float, float]]
 
 
-class Prometheus:
+class Prometheus(Beside):
     """``with Prometheus(world) as prometheus:`` scrapes an agent; ``interval`` is in seconds.
 
     ``rules`` is a file of rules, whose alerts go to the Alertmanager at the address ``alerts``.
     ``lookback``, in seconds, is how long a series stands after its last sample.
     """
+
+    name, listen = "prometheus", LISTEN
 
     def __init__(
         self,
@@ -46,32 +45,17 @@ class Prometheus:
         alerts: str = "",
         lookback: float = 300.0,
     ) -> None:
-        self.world, self.agent, self.interval = world, agent, interval
+        super().__init__(world)
+        self.agent, self.interval = agent, interval
         self.rules, self.alerts, self.lookback = rules, alerts, lookback
-        # One of its own: what an earlier test saw must not answer this one's questions.
-        self.directory = Path(tempfile.mkdtemp(prefix="prometheus-", dir=world.directory))
-        self.log = self.directory / "prometheus.log"
 
-    def __enter__(self) -> Prometheus:
-        command = [
-            program("prometheus"),
+    def options(self) -> list[str]:
+        return [
             f"--config.file={self._write_configuration()}",
             f"--storage.tsdb.path={self.directory / 'data'}",
             f"--web.listen-address={LISTEN}",
             f"--query.lookback-delta={round(self.lookback * 1000)}ms",
         ]
-        with self.log.open("wb") as output:
-            self._process = self.world.client(command, stdout=output, stderr=output)
-        wait_until(self._ready, "Prometheus")
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.world.stop(self._process)
 
     def query(self, expression: str) -> list[Series]:
         """The newest value of every series that an expression has."""
@@ -87,15 +71,10 @@ class Prometheus:
 
     def _ask(self, what: str, **parameters: Any) -> Any:
         path = f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}"
-        status, body = self.world.call(_get, path)
+        status, body = self.get(path)
         if status != HTTPStatus.OK:
             raise LabError(f"{status} {body.decode(errors='replace')}")
         return json.loads(body)["data"]
-
-    def _ready(self) -> bool:
-        if self._process.poll() is not None:
-            raise LabError(f"Prometheus ended: {self.log.read_text()[-2000:]}")
-        return self.world.call(_get, "/-/ready")[0] == HTTPStatus.OK
 
     def _write_configuration(self) -> Path:
         interval = f"{round(self.interval * 1000)}ms"
@@ -119,13 +98,6 @@ def check_metrics(exposition: str) -> str:
     if done.returncode and not done.stderr:
         return f"promtool ended with {done.returncode}"
     return done.stderr + done.stdout
-
-
-def _get(path: str) -> tuple[int, bytes]:
-    with contextlib.closing(http.client.HTTPConnection(LISTEN, timeout=5)) as connection:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read()
 
 
 def _series(data: Any) -> list[Series]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
-from tests.lab.censor import Censor
+from tests.lab.censor import Censor, match
 from tests.lab.packet import ACK, PSH, SYN, Packet
 from tests.lab.path import Fate, Path
 from tests.lab.world import CLIENT_V4, CLIENT_V6, HOPS
@@ -138,3 +138,11 @@ def opened(*rules: Censor, **ends: Any) -> Talk:
 
 def arrivals(fate: Fate, side: str) -> list[packets.Packet]:
     return [packets.parse(a.data) for a in fate.arrivals if a.direction == side]
+
+
+# What the tests of the censor say: a blocked name, an innocent one, one in more than one segment.
+HELLO = client_hello("web.whatsapp.net")
+NEUTRAL = client_hello("example.org")
+LONG = client_hello("web.whatsapp.net", long=True)
+BLOCKED = match(sni="*.whatsapp.net")
+REQUEST = b"GET / HTTP/1.1\r\nUser-Agent: x\r\nHost: Blocked.Example:80\r\n\r\n"

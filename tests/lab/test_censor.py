@@ -34,12 +34,16 @@ from tests.lab.chance import Loss
 from tests.lab.packet import SYN
 from tests.lab.path import Fate, Line, Path, from_json, to_json
 from tests.lab.talk import (
+    BLOCKED,
+    HELLO,
+    LONG,
+    NEUTRAL,
+    REQUEST,
     SERVER,
     STUN_REQUEST,
     Talk,
     address,
     arrivals,
-    client_hello,
     dns_query,
     dtls_hello,
     opened,
@@ -47,13 +51,6 @@ from tests.lab.talk import (
     path,
 )
 from tests.lab.world import CLIENT_V4, HOPS
-
-HELLO = client_hello("web.whatsapp.net")
-NEUTRAL = client_hello("example.org")
-LONG = client_hello("web.whatsapp.net", long=True)
-BLOCKED = match(sni="*.whatsapp.net")
-REQUEST = b"GET / HTTP/1.1\r\nUser-Agent: x\r\nHost: Blocked.Example:80\r\n\r\n"
-
 
 # Datagrams, headers, counts, time
 
@@ -311,22 +308,22 @@ def test_declarations_survive_the_way_to_the_router() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "said"),
     [
-        lambda: Censor(BLOCKED, RewriteToReset()),
-        lambda: Censor(BLOCKED, Drop(after_packets=3)),
-        lambda: Censor(BLOCKED, Drop(), seconds=60),
-        lambda: Censor(BLOCKED, Drop(), restart=True),
-        lambda: Censor(BLOCKED, Drop(), residual="5-tuple"),
-        lambda: Censor(BLOCKED, Drop(), probability=1.2),
-        lambda: Censor(BLOCKED, Redirect("95.24.0.80")),
-        lambda: match(protocol="sctp"),
-        lambda: match(remote="91.108.9.113/8"),
-        lambda: plain("eat"),
+        (lambda: Censor(BLOCKED, RewriteToReset()), "needs a residual"),
+        (lambda: Censor(BLOCKED, Drop(after_packets=3)), "needs a residual"),
+        (lambda: Censor(BLOCKED, Drop(), seconds=60), "nothing is marked without a residual"),
+        (lambda: Censor(BLOCKED, Drop(), restart=True), "nothing is marked without a residual"),
+        (lambda: Censor(BLOCKED, Drop(), residual="5-tuple"), "unknown residual"),
+        (lambda: Censor(BLOCKED, Drop(), probability=1.2), "probability or seconds out of range"),
+        (lambda: Censor(BLOCKED, Redirect("95.24.0.80")), "from its first packet on"),
+        (lambda: match(protocol="sctp"), "unknown protocol"),
+        (lambda: match(remote="91.108.9.113/8"), "has host bits set"),
+        (lambda: plain("eat"), "unknown action"),
     ],
 )
-def test_nonsense_is_refused_where_it_is_written(wrong: Callable[[], object]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 (each in its own words)
+def test_nonsense_is_refused_where_it_is_written(wrong: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         wrong()
 
 

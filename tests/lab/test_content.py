@@ -14,6 +14,11 @@ from tests.lab.actions import IN, OUT, Drop
 from tests.lab.censor import Censor, match
 from tests.lab.packet import ACK, PSH
 from tests.lab.talk import (
+    BLOCKED,
+    HELLO,
+    LONG,
+    NEUTRAL,
+    REQUEST,
     STUN_REQUEST,
     Talk,
     client_hello,
@@ -23,12 +28,6 @@ from tests.lab.talk import (
     passed,
     path,
 )
-
-HELLO = client_hello("web.whatsapp.net")
-NEUTRAL = client_hello("example.org")
-LONG = client_hello("web.whatsapp.net", long=True)
-BLOCKED = match(sni="*.whatsapp.net")
-REQUEST = b"GET / HTTP/1.1\r\nUser-Agent: x\r\nHost: Blocked.Example:80\r\n\r\n"
 
 
 @pytest.mark.parametrize(

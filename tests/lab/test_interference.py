@@ -383,7 +383,7 @@ def datagrams(lab: Lab, action: Any, count: int) -> list[int]:
     with lab.world.call_server(bind) as server, lab.world.client_socket() as client:
         for number in range(count):
             client.sendto(number.to_bytes(2, "big"), place)
-            time.sleep(0.002)
+            time.sleep(0.002)  # one after the other, so that their order is the line's doing
         with contextlib.suppress(TimeoutError):
             while True:
                 arrived.append(int.from_bytes(server.recv(16), "big"))

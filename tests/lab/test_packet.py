@@ -212,9 +212,9 @@ def test_packets_from_the_servers_meet_the_hops_in_reverse() -> None:
         ({"hop": 5}, True),
     ],
 )
-def test_what_a_rule_matches(fields: dict[str, object], hit: bool) -> None:
+def test_what_a_rule_matches(fields: dict[str, Any], hit: bool) -> None:
     path = Path(ROUTERS)
-    number = path.add(plain("drop", **fields))  # type: ignore[arg-type]
+    number = path.add(plain("drop", **fields))
     fate = path.carry(datagram(), OUT, 0.0)
     assert (fate.arrival is None) is hit
     assert path.rules[number].hits == hit
