@@ -124,6 +124,11 @@ class Learned:
         self._unsaved_trust, self._unsaved_rtts = {}, {}
         return trust, rtts
 
+    def not_saved(self, trust: Mapping[TrustKey, Record], rtts: Mapping[str, float]) -> None:
+        """They could not be written: what has come since is newer, the rest is tried again."""
+        self._unsaved_trust = {**trust, **self._unsaved_trust}
+        self._unsaved_rtts = {**rtts, **self._unsaved_rtts}
+
 
 def _key(target: TargetConfig) -> TrustKey:
     return target.target.messenger, target.target.name, dress_of(target)

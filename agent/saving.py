@@ -14,7 +14,8 @@ States = Mapping[tuple[str, str], ChannelState]
 
 class Saving:
     """Rounds that end together share a transaction, and each waits until its own states are
-    written. ``budget`` gives the day's bytes as they are kept."""
+    written. What was learned and could not be written goes with the next. ``budget`` gives the
+    day's bytes as they are kept."""
 
     def __init__(self, store: Store, learned: Learned, budget: Callable[[], bytes]) -> None:
         self._store, self._learned, self._budget = store, learned, budget
@@ -28,11 +29,14 @@ class Saving:
                 return  # the round before took them along
             taken, self._waiting = self._waiting, {}
             trust, rtts = self._learned.unsaved()
-            await asyncio.to_thread(
+            network = self._learned.network
+            written = await asyncio.to_thread(
                 self._store.save_round,
-                self._learned.network,
+                network,
                 trust=trust,
                 rtts=rtts,
                 states=taken,
                 bytes_today=self._budget(),
             )
+            if not written and network == self._learned.network:
+                self._learned.not_saved(trust, rtts)  # states come anew with every round

@@ -87,8 +87,8 @@ class Store:
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _write(self, *work: tuple[str, Rows]) -> None:
-        """One transaction of statements with their rows."""
+    def _write(self, *work: tuple[str, Rows]) -> bool:
+        """One transaction of statements with their rows; whether it was written."""
         with self._lock:
             try:
                 with self._db:
@@ -99,6 +99,8 @@ class Store:
                 if self.healthy:
                     log.error("the store cannot be written, measuring goes on: %s", error)
                 self.healthy = False
+                return False
+        return True
 
     def _is_memory(self) -> bool:
         return not self._db.execute("PRAGMA database_list").fetchone()[2]
@@ -129,9 +131,10 @@ class Store:
         rtts: Mapping[str, float] = MappingProxyType({}),
         states: Mapping[tuple[str, str], ChannelState] = MappingProxyType({}),
         bytes_today: bytes = b"",
-    ) -> None:
-        """What one round has added. ``rtts``: seconds by address; of each the smallest is kept."""
-        self._write(
+    ) -> bool:
+        """What one round has added. ``rtts``: seconds by address; of each the smallest is kept.
+        False when it could not be written."""
+        return self._write(
             (_TRUST, _trust_rows(network, trust)),
             (_RTT, _rtt_rows(network, rtts)),
             (_STATE, _state_rows(network, states)),

@@ -81,6 +81,19 @@ class Collector:
         yield from (status, deciding, working, ratio, since)
 
     def _checks(self) -> Iterator[Metric]:
+        yield from self._last_runs()
+        yield from self._totals()
+        duration = HistogramMetricFamily(
+            "callpath_check_duration_seconds",
+            "Duration of whole checks, all addresses and steps.",
+            labels=["probe"],
+        )
+        for probe, histogram in self._mirror.agent.durations.items():
+            duration.add_metric([probe], *_buckets(histogram))
+        yield duration
+
+    def _last_runs(self) -> Iterator[Metric]:
+        """What the last run of each target said, while it is not stale."""
         success = GaugeMetricFamily(
             "callpath_check_success",
             "Whether the target worked when last asked.",
@@ -96,6 +109,33 @@ class Collector:
             "Duration of each step of the last run.",
             labels=[*TARGET, "family", "step"],
         )
+        last = GaugeMetricFamily(
+            "callpath_check_last_run_timestamp_seconds",
+            "When the target was last asked.",
+            labels=TARGET,
+        )
+        certificate = GaugeMetricFamily(
+            "callpath_tls_certificate_expiry_timestamp_seconds",
+            "End of validity of the certificate that the target presented.",
+            labels=[*CHANNEL, "target"],
+        )
+        for f in self._mirror.targets.values():
+            if f.last_run is None or f.expires <= self._now:
+                continue
+            labels = _target_labels(f)
+            last.add_metric(labels, f.last_run)
+            if f.success is not None:
+                success.add_metric([*labels, f.family], float(f.success))
+            if f.rtt is not None:
+                rtt.add_metric([*labels, f.family], f.rtt)
+            for step, seconds in f.steps.items():
+                steps.add_metric([*labels, f.family, str(step)], seconds)
+            if f.certificate_expiry is not None:
+                certificate.add_metric([*labels[:3]], f.certificate_expiry)
+        yield from (success, rtt, steps, last, certificate)
+
+    def _totals(self) -> Iterator[Metric]:
+        """What stays true of each target, however long ago it was asked."""
         runs = CounterMetricFamily(
             "callpath_check_runs", "Runs of a check that ended.", labels=TARGET
         )
@@ -110,20 +150,10 @@ class Collector:
         received = CounterMetricFamily(
             "callpath_check_packets_received", "Packets received by a check.", labels=TARGET
         )
-        last = GaugeMetricFamily(
-            "callpath_check_last_run_timestamp_seconds",
-            "When the target was last asked.",
-            labels=TARGET,
-        )
         proven = GaugeMetricFamily(
             "callpath_target_proven",
             "Whether the target is known to answer strangers, so that its silence counts.",
             labels=TARGET,
-        )
-        certificate = GaugeMetricFamily(
-            "callpath_tls_certificate_expiry_timestamp_seconds",
-            "End of validity of the certificate that the target presented.",
-            labels=[*CHANNEL, "target"],
         )
         for f in self._mirror.targets.values():
             labels = _target_labels(f)
@@ -133,26 +163,7 @@ class Collector:
             proven.add_metric(labels, float(f.proven))
             for (step, failure), count in f.failures.items():
                 failures.add_metric([*labels, str(step), str(failure)], count)
-            if f.last_run is None or f.expires <= self._now:
-                continue
-            last.add_metric(labels, f.last_run)
-            if f.success is not None:
-                success.add_metric([*labels, f.family], float(f.success))
-            if f.rtt is not None:
-                rtt.add_metric([*labels, f.family], f.rtt)
-            for step, seconds in f.steps.items():
-                steps.add_metric([*labels, f.family, str(step)], seconds)
-            if f.certificate_expiry is not None:
-                certificate.add_metric([*labels[:3]], f.certificate_expiry)
-        yield from (success, rtt, steps, runs, failures, sent, received, last, proven, certificate)
-        duration = HistogramMetricFamily(
-            "callpath_check_duration_seconds",
-            "Duration of whole checks, all addresses and steps.",
-            labels=["probe"],
-        )
-        for probe, histogram in self._mirror.agent.durations.items():
-            duration.add_metric([probe], *_buckets(histogram))
-        yield duration
+        yield from (runs, failures, sent, received, proven)
 
     def _vantage(self) -> Iterator[Metric]:
         agent = self._mirror.agent
@@ -184,6 +195,11 @@ class Collector:
         )
 
     def _agent(self) -> Iterator[Metric]:
+        yield from self._schedule()
+        yield from self._spending()
+        yield from self._versions()
+
+    def _schedule(self) -> Iterator[Metric]:
         agent = self._mirror.agent
         lag = HistogramMetricFamily(
             "callpath_schedule_lag_seconds", "How late rounds started.", labels=[]
@@ -203,6 +219,9 @@ class Collector:
             "reason",
             {**dict.fromkeys(SKIP_REASONS, 0), **agent.checks_skipped},
         )
+
+    def _spending(self) -> Iterator[Metric]:
+        agent = self._mirror.agent
         yield _gauge("callpath_budget_bytes", "Bytes a day that may be used.", agent.budget_bytes)
         yield CounterMetricFamily(
             "callpath_sent_bytes", "Bytes sent, IP headers included.", value=agent.sent_bytes
@@ -217,6 +236,9 @@ class Collector:
             "Whether what is learned is being written to disk.",
             agent.storage_healthy,
         )
+
+    def _versions(self) -> Iterator[Metric]:
+        agent = self._mirror.agent
         yield _gauge(
             "callpath_config_last_reload_successful",
             "Whether the configuration was last loaded without a problem.",

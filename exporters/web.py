@@ -54,39 +54,47 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?")
 Reload = Callable[[], Awaitable[ReloadAnswer]]
 
 
-def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starlette:
+class Endpoints:
     """The endpoints of design 5.4, over one mirror."""
-    templates = jinja2.Environment(
-        loader=jinja2.PackageLoader("exporters"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    templates.filters["timestamp"] = timestamp
-    templates.filters["minute"] = lambda at: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
-    cache: dict[str, tuple[int, float, bytes, str]] = {}
 
-    async def metrics(request: Request) -> Response:
+    def __init__(self, mirror: Mirror, settings: WebSettings, reload: Reload) -> None:
+        self._mirror, self._settings, self._reload = mirror, settings, reload
+        self._rendered: dict[str, tuple[int, float, bytes, str]] = {}
+        self._templates = jinja2.Environment(
+            loader=jinja2.PackageLoader("exporters"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._templates.filters["timestamp"] = timestamp
+        self._templates.filters["minute"] = lambda at: (
+            f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
+        )
+
+    async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
-        made = cache.get(accept)
+        made = self._rendered.get(accept)
         now = time.monotonic()
-        if made is None or made[0] != mirror.changed or now - made[1] > 1:
-            if len(cache) > 16:
-                cache.clear()
-            body, content_type = prometheus.render(mirror, accept)
-            made = cache[accept] = (mirror.changed, now, body, content_type)
+        if made is None or made[0] != self._mirror.changed or now - made[1] > 1:
+            if len(self._rendered) > 16:
+                self._rendered.clear()
+            body, content_type = prometheus.render(self._mirror, accept)
+            made = self._rendered[accept] = (self._mirror.changed, now, body, content_type)
         return Response(made[2], media_type=None, headers={"Content-Type": made[3]})
 
-    async def status(_request: Request) -> Response:
-        if mirror.report is None or not mirror.ready:
+    async def status(self, _request: Request) -> Response:
+        report = self._mirror.report
+        if report is None or not self._mirror.ready:
             return PlainTextResponse("no round has ended yet\n", 503)
-        return JSONResponse(document(mirror.report, mirror.versions, observations=False))
+        return JSONResponse(document(report, self._mirror.versions, observations=False))
 
-    async def page(_request: Request) -> Response:
+    async def page(self, _request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
-        body = templates.get_template("page.html").render(
-            report=mirror.report,
-            diagnoses=in_order(mirror.diagnoses),
-            ready=mirror.ready,
-            agent=mirror.agent,
-            titles=mirror.titles,
+        body = self._templates.get_template("page.html").render(
+            report=self._mirror.report,
+            diagnoses=in_order(self._mirror.diagnoses),
+            ready=self._mirror.ready,
+            agent=self._mirror.agent,
+            titles=self._mirror.titles,
             nonce=nonce,
         )
         policy = (
@@ -95,35 +103,39 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starle
         )
         return HTMLResponse(body, headers={"Content-Security-Policy": policy})
 
-    async def healthy(_request: Request) -> Response:
-        if time.monotonic() - mirror.heard > SILENT_FOR:
+    async def healthy(self, _request: Request) -> Response:
+        if time.monotonic() - self._mirror.heard > SILENT_FOR:
             return PlainTextResponse("the agent has not been heard of\n", 503)
         return PlainTextResponse("healthy\n")
 
-    async def ready(_request: Request) -> Response:
-        if not mirror.ready:
+    async def ready(self, _request: Request) -> Response:
+        if not self._mirror.ready:
             return PlainTextResponse("no round has ended yet\n", 503)
         return PlainTextResponse("ready\n")
 
-    async def reload_now(request: Request) -> Response:
+    async def reload_now(self, request: Request) -> Response:
         # A browser sends Origin with every cross-site POST; no scraper or shell does.
         if "origin" in request.headers:
             return PlainTextResponse("not from a web page\n", 403)
-        if not settings.allow_reload:
+        if not self._settings.allow_reload:
             return PlainTextResponse("web.allow_reload is off; SIGHUP works\n", 403)
-        answer = await reload()
+        answer = await self._reload()
         if answer.problems:
             return PlainTextResponse("\n".join(answer.problems) + "\n", 500)
         return PlainTextResponse("reloaded\n")
 
+
+def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starlette:
+    """What is served over one mirror, to those who name a host that is ours."""
+    at = Endpoints(mirror, settings, reload)
     return Starlette(
         routes=[
-            Route("/", page),
-            Route("/metrics", metrics),
-            Route("/api/v1/status", status),
-            Route("/-/healthy", healthy),
-            Route("/-/ready", ready),
-            Route("/-/reload", reload_now, methods=["POST"]),
+            Route("/", at.page),
+            Route("/metrics", at.metrics),
+            Route("/api/v1/status", at.status),
+            Route("/-/healthy", at.healthy),
+            Route("/-/ready", at.ready),
+            Route("/-/reload", at.reload_now, methods=["POST"]),
         ],
         middleware=[Middleware(KnownHosts, settings=settings)],
     )

@@ -62,7 +62,7 @@ class Memo:
     closed: bool = False
 
     def cancel(self) -> None:
-        """Stop all sending now, and let nothing begin any more."""
+        """Stop all sending now; whoever waits for a run does not begin it anew."""
         self.closed = True
         for task in self._under_way():
             task.cancel()

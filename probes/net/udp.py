@@ -59,6 +59,7 @@ class News:
 
     async def wait(self, seconds: float) -> bool:
         """Until the next ``set``, True, or for ``seconds``, False."""
+        assert self._waiter is None, "one waits; a second would be left to wait for ever"
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         deadline = loop.call_later(seconds, self._wake, False)

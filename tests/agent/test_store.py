@@ -305,3 +305,23 @@ async def test_rounds_that_end_together_share_a_transaction_and_wait_for_it(tmp_
     assert len(written) == 3, "a round by hand has no states and is written all the same"
     assert store.get("bytes_today") == b"2026-11-24 7"
     store.close()
+
+
+async def test_what_a_failing_disk_refused_is_written_with_the_next_round(tmp_path):
+    store = Store(tmp_path / "s")
+    learned = Learned(store, ())
+    learned.recognise({"operator": frozenset({"198.51.100.7"})})
+    saving = Saving(store, learned, lambda: b"2026-11-24 7")
+    key = ("m", "a", "")
+    learned._unsaved_trust[key] = Record(1, 1, True, 1.0, None)
+    learned._unsaved_rtts["192.0.2.1"] = 0.5
+    store._db.execute("PRAGMA query_only = ON")
+    await saving.save({})
+    assert not store.healthy
+    learned._unsaved_trust[key] = newer = Record(2, 2, True, 2.0, None)
+    store._db.execute("PRAGMA query_only = OFF")
+    await saving.save({})
+    assert store.healthy
+    assert store.trust(learned.network) == {key: newer}
+    assert store._read("SELECT address, seconds FROM rtt") == [("192.0.2.1", 0.5)]
+    store.close()

@@ -126,3 +126,13 @@ async def test_answers_that_came_in_time_count_though_the_loop_was_late(env: Env
     assert len(server.received) == 5
     assert seen.facts["answered"] == 3
     assert seen.ok
+
+
+async def test_one_waits_and_a_second_is_told_so() -> None:
+    async with udp_server(lambda n, data: []) as server:
+        with open_flow("127.0.0.1", server.port, ANYWHERE) as flow:
+            first = asyncio.create_task(flow.wait(0.1))
+            await asyncio.sleep(0)
+            with pytest.raises(AssertionError, match="one waits"):
+                await flow.wait(0.1)
+            assert not await first
