@@ -139,6 +139,38 @@ async def test_from_controls_and_messenger_to_what_is_published(line):
     assert OURS not in repr(line.updates)
 
 
+async def test_only_what_changed_is_published(line):
+    line.core = line.make(line.messenger(), line.messenger("n"))
+    await line.round(name="m")
+    assert {d.messenger for d in line.updates[-1].report.diagnoses} == {"m"}
+    assert set(line.updates[-1].channels) == {("m", "call"), ("m", "chat")}
+    assert {m for m, _ in line.updates[-1].targets} == {"m"}
+    await line.round(name="n")
+    assert {d.messenger for d in line.updates[-1].report.diagnoses} == {"n"}
+
+
+async def test_a_line_that_goes_dark_changes_the_channels_of_every_messenger(line):
+    line.core = line.make(line.messenger(), line.messenger("n"))
+    await line.round(name="m")
+    await line.round(name="n")
+    line.world.silent.update((*WEB, *STUN, *RELAYS, CHAT))
+    seen = len(line.updates)
+    await line.round(4, name="m")  # n has no round in which it could say so itself
+    said = [d for u in line.updates[seen:] for d in u.report.diagnoses if d.messenger == "n"]
+    assert {(d.channel, d.status, d.reason) for d in said} == {
+        ("call", Status.UNKNOWN, "offline"),
+        ("chat", Status.UNKNOWN, "offline"),
+    }
+    assert len(said) == 2, "once, and not with every update"
+
+
+async def test_every_round_knows_how_many_checks_start_beside_its_own(line):
+    line.core = line.make(line.messenger(), line.messenger("n"))
+    everything = len(line.controls()) + 2 * (len(RELAYS) + 1)
+    for runner in (line.core.controls, *line.core.runners.values()):
+        assert runner.others + len(runner.targets) == everything
+
+
 async def test_a_call_block_shows_after_three_rounds_and_lifts_after_seven(line):
     await line.round()
     line.world.silent.update(RELAYS)

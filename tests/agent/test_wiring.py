@@ -28,6 +28,8 @@ from tests.agent.building import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("collector_as_it_was")
+
 ADDRESS, WEB = "192.0.2.1", "192.0.2.9"
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from exporters.feed import DURATION_BUCKETS, Histogram, TargetFigures, Update, record
 from exporters.framing import read_frame, write_frame
 from exporters.mirror import Mirror
-from probes.model import Failure, Step, StepResult
-from tests.exporters.building import AT, RELAY, observation, update
+from probes.model import Failure, Status, Step, StepResult
+from tests.exporters.building import AT, RELAY, diagnosis, observation, report, update
 
 
 def figures() -> TargetFigures:
@@ -94,6 +94,27 @@ def test_the_mirror_keeps_what_an_update_leaves_out():
     assert mirror.titles == {"m": "Messy"}
     assert (mirror.changed, mirror.heard) == (2, 2.0)
     assert not mirror.ready
+
+
+def test_a_report_of_some_channels_leaves_the_others_as_they_were():
+    mirror = Mirror()
+    mirror.apply(update(), 1.0)
+    before = {(d.messenger, d.channel): d for d in mirror.diagnoses}
+    assert len(before) == 2
+    changed = diagnosis(status=Status.OK)
+    key = (changed.messenger, changed.channel)
+    mirror.apply(Update(update().agent, report=report(changed)), 2.0)
+    assert {(d.messenger, d.channel): d for d in mirror.diagnoses} == {**before, key: changed}
+    mirror.apply(Update(update().agent, report=replace(report(), diagnoses=())), 3.0)
+    assert len(mirror.diagnoses) == 2, "a heartbeat has none"
+
+
+def test_after_a_reset_only_what_came_with_it_is_there():
+    mirror = Mirror()
+    mirror.apply(update(), 1.0)
+    mirror.apply(update(report=report(diagnosis(channel="web")), targets={}), 2.0)
+    assert [d.channel for d in mirror.diagnoses] == ["web"]
+    assert mirror.targets == {}
 
 
 # --- frames ----------------------------------------------------------------------------------

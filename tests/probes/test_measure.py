@@ -391,6 +391,21 @@ async def test_a_cancelled_memo_ends_every_run_of_the_round(env: Environment) ->
     assert not our_tasks()
 
 
+async def test_nobody_begins_anew_what_a_cancelled_memo_ended(env: Environment) -> None:
+    memo = Memo()
+    async with udp_server(silent) as server:
+        question = check(StunProbe(), server.port, HERE, timeout=0.4)
+        first, second = (asyncio.create_task(measure(question, env, memo=memo)) for _ in "ab")
+        await until(lambda: server.received)
+        memo.cancel()
+        done = await asyncio.gather(first, second, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in done)
+        sent = len(server.received)
+        await asyncio.sleep(0.4)
+        assert len(server.received) == sent
+    assert not our_tasks()
+
+
 async def test_one_cancelled_target_leaves_a_shared_run_to_the_others(env: Environment) -> None:
     memo = Memo()
     async with udp_server(stun_answers) as server:
