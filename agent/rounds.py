@@ -33,7 +33,7 @@ SPREAD = 0.1
 PER_CHECK = 0.005
 """Seconds between the starts of two checks of the whole agent, on average, while they fit into four
 fifths of the interval: closer together they would delay each other, and their round-trip times."""
-SLOT = 0.02
+SLOT = 0.05
 """Checks start on a grid of so many seconds, all rounds on the same one: a wake-up costs more than
 the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
