@@ -11,7 +11,6 @@ from config.model import MessengerConfig, TargetConfig
 from probes.model import (
     Diagnosis,
     Failure,
-    Family,
     Observation,
     Status,
     Step,
@@ -90,7 +89,7 @@ def _masked(observation: Observation, vantage: Judgement) -> bool:
     if not vantage.controls:
         return True
     family = observation.family
-    if family and Family(family) not in vantage.families:
+    if family and family not in vantage.families:
         return True
     if not vantage.names and is_lookup(observation):
         return True

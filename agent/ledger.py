@@ -47,16 +47,14 @@ class Ledger:
         for finished in ran.finished:
             target = finished.ask.target
             observations = tuple(
-                o
-                for o in finished.measured.observations
-                if not o.family or Family(o.family) in families
+                o for o in finished.measured.observations if not o.family or o.family in families
             )
             if not observations:
                 continue
-            durations = self.agent.durations.setdefault(
-                target.target.probe, Histogram(DURATION_BUCKETS)
-            )
-            durations.observe(finished.seconds)
+            kind = target.target.probe
+            if kind not in self.agent.durations:
+                self.agent.durations[kind] = Histogram(DURATION_BUCKETS)
+            self.agent.durations[kind].observe(finished.seconds)
             figures = self.of(target)
             record(figures, observations, main_observation(observations))
             if not finished.ask.partial or works(observations) is False:

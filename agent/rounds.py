@@ -127,6 +127,8 @@ class Runner:
     _running: dict[str, UnderWay] = field(default_factory=dict)
     _skips: list[str] = field(default_factory=list)
     _sizes: Counter[tuple[str, str, str]] = field(init=False)
+    _turns: dict[str, float] = field(default_factory=dict)
+    _turns_at: Cadence | None = None
 
     def __post_init__(self) -> None:
         self._sizes = plan.group_sizes(self.targets)
@@ -254,7 +256,13 @@ class Runner:
 
     def turn_of(self, target: TargetConfig, cadence: Cadence) -> float:
         """Seconds within which the target is asked to the end again."""
-        return plan.turn_of(target, cadence, self._sizes[plan.group_of(target)])
+        if self._turns_at is not cadence:  # it changes with the configuration only
+            self._turns_at = cadence
+            self._turns = {
+                t.target.name: plan.turn_of(t, cadence, self._sizes[plan.group_of(t)])
+                for t in self.targets
+            }
+        return self._turns[target.target.name]
 
     def evidence(
         self, ran: Ran, cadence: Cadence, proven: Callable[[TargetConfig], bool], now: float
