@@ -111,10 +111,12 @@ async def exchange(
     content: bytes | None = None,
     content_type: str = "",
     http2: bool = False,
+    limit: int = MAX_BODY,
 ) -> HttpAnswer:
     """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError.
 
-    ``http2`` when ALPN chose it: resolvers over HTTPS have begun to speak nothing else.
+    Of the body ``limit`` bytes are read. ``http2`` when ALPN chose it: resolvers over HTTPS have
+    begun to speak nothing else.
     """
     wrapped = _NetworkStream(stream)
     typed = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
@@ -125,7 +127,7 @@ async def exchange(
         async with aclosing(response):
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) >= MAX_BODY:
+                if len(body) >= limit:
                     break
     except httpcore.RemoteProtocolError as error:
         if wrapped.received == 0:
@@ -135,7 +137,7 @@ async def exchange(
         raise WireError(Failure.BAD_REPLY, clean(str(error))) from error
     return HttpAnswer(
         status=response.status_code,
-        body=bytes(body[:MAX_BODY]),
+        body=bytes(body[:limit]),
         location=clean(response.headers.get("location", "")),
         server=clean(response.headers.get("server", "")),
         clock_offset=_clock_offset(response.headers.get("date", "")),
