@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 from agent import rounds
 from agent.checks import environment
+from agent.companion import companion
 from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, usable, works
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
+from agent.outside import OutsideView
 from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
@@ -21,11 +23,7 @@ from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, res
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
-from exporters.feed import (
-    AgentFigures,
-    ChannelFigures,
-    Update,
-)
+from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
 from probes.model import (
     CONTROL,
@@ -90,6 +88,8 @@ class Core:
         self.store = store
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
+        self.outside = OutsideView(config.settings.outside, self.env)
+        self.twin = companion(config)
         self.learned = Learned(store, config.calibration)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
@@ -411,6 +411,7 @@ class Core:
 
     async def check(self, names: tuple[str, ...]) -> Report:
         """``callpath check``: one round of everything, now; raw diagnoses, no state."""
+        self.outside.start()
         beat = Beat(time.time())
         chosen = [self.messengers[name] for name in names]
         controls_task = asyncio.create_task(self._controls(beat, in_full=True))
@@ -422,6 +423,7 @@ class Core:
             for m in chosen
         ]
         controls = await controls_task
+        await self.outside.first_read()
         judgement = controls.judgement
         diagnoses: list[Diagnosis] = []
         observations: list[Observation] = _observations_of(self.evidence[CONTROL])
@@ -453,6 +455,7 @@ class Core:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
+        self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
@@ -470,6 +473,7 @@ class Core:
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
+        await self.outside.stop()
         if self._controls_task is not None:
             self._controls_task.cancel()
             await asyncio.gather(self._controls_task, return_exceptions=True)

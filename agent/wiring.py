@@ -170,6 +170,7 @@ class Agent:
             lag=self._figures.lag.observe,
         )
         self._schedule.start()
+        core.outside.start()
 
     async def _drain(self) -> None:
         """Let rounds end, briefly; then stop. What was cut off reports nothing."""
@@ -190,6 +191,7 @@ class Agent:
             elif core.manners.paused and not paused:
                 log.warning("going on: %s is gone", marker)
                 core.manners.paused = False
+                core.outside.start()
             await asyncio.sleep(PAUSE_POLL)
 
     # --- reload ---

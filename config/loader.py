@@ -41,6 +41,7 @@ from config.schema import (
 from config.values import format_duration, is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES
+from probes.wire.twin import parse_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -51,14 +52,6 @@ _CALIBRATION = _HERE / "calibration"
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "outside": {"file": "", "url": "", "max_age": "15m"},
-    "twin": {
-        "address": "",
-        "udp_ports": [3478],
-        "tls_port": 443,
-        "key_file": "",
-        "tls_sha256": "",
-    },
     "media": {"profile": "keepalive", "targets": 2},
     "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
@@ -151,6 +144,7 @@ class _Loader:
         folder = path.absolute().parent if path is not None else Path.cwd()
         settings = self._settings(main, folder)
         self._check_authorities(main, settings)
+        self._check_twin_key(main, settings)
         messengers = self._messengers(main, settings)
         controls = self._controls(main, settings)
         calibration = self._calibration(main, settings)
@@ -220,6 +214,19 @@ class _Loader:
             return
         if not found:
             self._problems.append(main.problem(("tls_ca_file",), "holds no PEM certificate"))
+
+    def _check_twin_key(self, main: Document, settings: Settings) -> None:
+        if not settings.twin.key_file:
+            return
+        try:
+            parse_key(Path(settings.twin.key_file).read_text("ascii"))
+        except OSError as exc:
+            message = f"cannot be read: {exc.strerror}"
+        except ValueError as exc:
+            message = "not text" if isinstance(exc, UnicodeDecodeError) else str(exc)
+        else:
+            return
+        self._problems.append(main.problem(("twin", "key_file"), message))
 
     def _messengers(self, main: Document, settings: Settings) -> tuple[MessengerConfig, ...]:
         own = self._own_messengers(main, settings)
