@@ -6,20 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agent import rounds
 from agent.checks import environment
 from agent.companion import companion
 from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, usable, works
+from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
-from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
-from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, resumed
+from agent.state import WINDOW, ChannelState, Steady, fold, is_news, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
@@ -37,38 +37,8 @@ from probes.model import (
 
 log = logging.getLogger(__name__)
 
-FIELD_INTERVAL = 60.0
-"""Seconds between rounds where rates apply (limits.min_interval)."""
 QUIET_ROUNDS = 2
 """Rounds left out after a change of network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What the schedule and state settings come to. ``cadence`` has the byte budget's stretch in
-    it; the controls keep their own."""
-
-    cadence: Cadence
-    controls: Cadence
-    policy: Policy
-
-
-def knobs_of(config: Config) -> Knobs:
-    s = config.settings
-    base = Cadence(s.schedule.interval, s.schedule.handshake_interval)
-    everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
-    # A laboratory's day is shorter: its plan is judged as if it ran at the pace of the field.
-    pace = max(1.0, FIELD_INTERVAL / base.interval)
-    field = Cadence(base.interval * pace, base.handshake_interval * pace)
-    rarer = stretched(everything, field, s.limits.bytes_per_day).handshake_interval
-    cadence = Cadence(base.interval, rarer / pace)
-    if rarer > field.handshake_interval:
-        log.info(
-            "limits.bytes_per_day: handshakes are asked every %.0f s instead of %.0f",
-            cadence.handshake_interval,
-            base.handshake_interval,
-        )
-    return Knobs(cadence, base, Policy(s.state.enter, s.state.leave, s.state.spacing))
 
 
 class Core:
@@ -166,7 +136,7 @@ class Core:
     def _failing_controls(self) -> frozenset[str]:
         """Controls have no channel: all of them are asked in full while one that worked fails."""
         failing = any(
-            e.proven and e.fresh and works(e.observations) is False
+            e.proven and e.fresh and not e.config.informative and works(e.observations) is False
             for e in self.evidence.get(CONTROL, ())
         )
         return frozenset({""}) if failing else frozenset()

@@ -367,6 +367,7 @@ _FORMS: Mapping[str, Any] = {
     "query": Name,
     "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
     "resolver": Annotated[str, AfterValidator(_known_resolver)],
+    "max_bytes": Annotated[int, Field(ge=1, le=1_000_000)],
     "expect_status": Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Unique],
 }
 

@@ -24,3 +24,8 @@ def _find() -> dict[str, Any]:
 
 
 PROBES: Mapping[str, Any] = MappingProxyType(_find())
+
+
+def needs_research(probe: Any) -> bool:
+    """Whether a probe, or its class, sends more than an app does: not in the client profile."""
+    return bool(getattr(probe, "research", False))

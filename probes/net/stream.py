@@ -30,13 +30,26 @@ class TcpInfo:
     bytes_received: int
     segments_out: int
     segments_in: int
+    state: int
+    """As in net/tcp_states.h: 7 is closed (by an RST), 8 is closed by the other side's FIN."""
+    unacked: int
+    """Segments sent and not acknowledged yet."""
+    not_sent: int
+    """Bytes that wait for the other side's window."""
+    out_of_order: int
+    """Segments that came before an earlier one: what is lost on the way here shows as these."""
+    receive_rtt: float
+    """The receiver's estimate, 0 while there is none; grows with a queue on the way here."""
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo:
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232).ljust(232, b"\0")
     (rtt,) = struct.unpack_from("=I", raw, 68)
     (total_retransmissions,) = struct.unpack_from("=I", raw, 100)
-    acked, received, segments_out, segments_in, _notsent, min_rtt = struct.unpack_from(
+    (unacked,) = struct.unpack_from("=I", raw, 24)
+    (receive_rtt,) = struct.unpack_from("=I", raw, 92)
+    (out_of_order,) = struct.unpack_from("=I", raw, 224)
+    acked, received, segments_out, segments_in, not_sent, min_rtt = struct.unpack_from(
         "=QQIIII", raw, 120
     )
     return TcpInfo(
@@ -48,6 +61,11 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
         bytes_received=received,
         segments_out=segments_out,
         segments_in=segments_in,
+        state=raw[0],
+        unacked=unacked,
+        not_sent=not_sent,
+        out_of_order=out_of_order,
+        receive_rtt=receive_rtt / 1e6,
     )
 
 

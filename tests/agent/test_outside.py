@@ -34,6 +34,12 @@ from tests.agent.building import environment, until
 from tests.probes.certificates import NAME, Authority
 from tests.probes.servers import NASTY, Behaviour, say, say_nothing, tcp_server
 
+
+@pytest.fixture(autouse=True)
+def all_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="agent.outside")
+
+
 NOW = 1_795_516_000.0
 MAX_AGE = 900.0
 
@@ -353,7 +359,6 @@ async def test_manners_hold_for_it_too(caplog: pytest.LogCaptureFixture):
 async def test_stale_is_said_and_so_is_that_it_is_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    caplog.set_level(logging.INFO)
     file = tmp_path / "status.json"
     file.write_text(json.dumps(report(at=time.time() - 3600)))
     of = view(file=str(file))

@@ -353,3 +353,35 @@ def test_a_short_interval_is_for_fast_prefixes_only(write, problems) -> None:
     assert all("fast_prefixes" in p.message for p in found)
     slow = settings.replace("min_interval: 1s, ", "").replace("interval: 1s", "interval: 60s")
     assert problems(write("callpath.yaml", slow)) == []
+
+
+RESEARCH = "{name: big, channel: media, probe: transfer, url: 'https://a.example/x'}"
+SMALL = "{name: small, channel: media, probe: tcp, host: a.example, port: 1}"
+
+
+def test_what_the_client_profile_forbids_is_not_there(write) -> None:
+    write("own/signal.yaml", messenger_text(targets=[RESEARCH, SMALL]))
+    text = "messengers: [signal]\nmessenger_dirs: [own]\n"
+    client = load(write("callpath.yaml", text))
+    assert [t.target.name for t in client.messengers[0].targets] == ["small"]
+    assert "transfer" not in {t.target.probe for t in client.controls}
+    assert "transfer" not in json.dumps(effective(client)["messengers"])
+    research = load(write("callpath.yaml", f"{text}profile: research\nrisks: accepted\n"))
+    assert [t.target.name for t in research.messengers[0].targets] == ["big", "small"]
+    assert "transfer" in {t.target.probe for t in research.controls}
+
+
+def test_a_mistake_in_what_is_not_there_is_a_mistake(write, problems) -> None:
+    wrong = RESEARCH.replace("transfer,", "transfer, max_bytes: 1000001,")
+    write("own/signal.yaml", messenger_text(targets=[wrong]))
+    (found,) = problems(write("callpath.yaml", "messengers: [signal]\nmessenger_dirs: [own]\n"))
+    assert found.key == "targets[0].max_bytes"
+    assert "1000000" in found.message
+
+
+def test_the_shipped_transfers_never_decide(write) -> None:
+    loaded = load(write("callpath.yaml", "profile: research\nrisks: accepted\n"))
+    everything = [*loaded.controls, *(t for m in loaded.messengers for t in m.targets)]
+    transfers = [t for t in everything if t.target.probe == "transfer"]
+    assert {t.target.messenger for t in transfers} == {"control", "telegram"}
+    assert all(t.informative and t.url.startswith("https://") for t in transfers)
