@@ -35,8 +35,16 @@ SECONDS = 20.0
 AHEAD = 60.0
 """Seconds that the other clock may be ahead of ours."""
 LEAST_PAUSE = 60.0
+STATUS_BYTES = 50_000
+"""For the byte plan: what the shipped catalogue's status takes, with headers and handshake."""
 _OUTSIDE = Target("outside", "", "status", "outside")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def pause_of(settings: OutsideSettings) -> float:
+    """Seconds between two readings: a fifth of the age, a minute at the least; in a laboratory,
+    where all is faster, half of the age."""
+    return min(max(LEAST_PAUSE, settings.max_age / 5), settings.max_age / 2)
 
 
 class Malformed(Exception):
@@ -229,9 +237,7 @@ class OutsideView:
         return await asyncio.to_thread(_read_file, Path(self.settings.file))
 
     async def _keep_reading(self) -> None:
-        pause = max(LEAST_PAUSE, self.settings.max_age / 5)
-        # In a laboratory all is faster; there the view must not be read less often than it ages.
-        pause = min(pause, self.settings.max_age / 2)
+        pause = pause_of(self.settings)
         while True:
             try:
                 await self.refresh()
