@@ -193,6 +193,15 @@ def test_what_is_no_status_is_refused(data):
         read_status(data, MAX_AGE)
 
 
+def test_a_key_that_stands_twice_is_refused():
+    text = json.dumps(report())
+    assert read_status(text.encode(), MAX_AGE)
+    with pytest.raises(Malformed):
+        read_status(
+            text.replace('"version": 1,', '"version": 1, "version": 1,', 1).encode(), MAX_AGE
+        )
+
+
 def test_an_endless_list_of_targets_is_refused(monkeypatch):
     monkeypatch.setattr(outside, "MAX_TARGETS", 10)
     made = report()

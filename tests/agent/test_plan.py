@@ -195,6 +195,15 @@ def test_transfers_come_every_six_hours_and_no_connect_between():
     assert asks([one], asked, 36 * HOURS) == [("x", False)]
 
 
+def test_agents_do_not_all_ask_at_the_same_hour():
+    one = target("x", probe=TRANSFER)
+    for phase, first in ((0.0, 36), (0.5, 33), (0.9, 35.4)):
+        cadence = Cadence(60, 300, phase=phase)
+        asked = {"x": Asked((first - 5) * HOURS, (first - 5) * HOURS)}
+        for hours, due in ((first - 0.1, False), (first + 0.1, True)):
+            assert bool(plan.plan([one], asked, CALM, cadence, hours * HOURS)) is due
+
+
 def test_a_change_under_way_makes_no_transfer_come_sooner():
     asked = {"x": Asked(30 * HOURS, 30 * HOURS)}
     one = [target("x", probe=TRANSFER)]

@@ -78,6 +78,18 @@ def test_a_request_from_the_edge_of_the_window_is_not_answered_twice(desk):
         assert desk.answer(ahead, ME, 1, NOW + later) is None
 
 
+def test_a_flow_is_remembered_for_as_long_as_its_requests_hold(desk):
+    """Nobody touches it in between, and others come, which is when old ones are forgotten."""
+    ahead = request(5, at=NOW + twin.WINDOW - 1)
+    assert desk.answer(ahead, ME, 1, NOW)
+    later = NOW + 2 * twin.WINDOW - 2
+    assert desk.answer(request(0, flow=2, at=later), ME, 1, later)
+    assert desk.answer(ahead, ME, 1, later) is None
+    assert desk.counts["replayed"] == 1
+    much_later = NOW + 2 * twin.WINDOW + 1
+    assert desk.answer(request(0, flow=3, at=much_later), ME, 1, much_later)
+
+
 @pytest.mark.parametrize("skew", [-60, -30, 30, 60])
 def test_a_clock_that_is_not_quite_right_will_do(desk, skew):
     assert desk.answer(request(at=NOW + skew), ME, 1, NOW)

@@ -277,7 +277,13 @@ class Refusing(Server):
     async def post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
-        await reader.read()
+        await asyncio.sleep(3)
+
+
+class HangingUp(Server):
+    async def post(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await asyncio.sleep(3)
 
 
 class Resetting(Server):
@@ -285,12 +291,20 @@ class Resetting(Server):
         reset(writer)
 
 
-@pytest.mark.parametrize("server", [Refusing(), Resetting()])
-async def test_a_server_may_refuse_an_upload(env: Environment, server: Server) -> None:
+@pytest.mark.parametrize(
+    ("server", "word"),
+    [(Refusing(1000), "answered"), (HangingUp(1000), "closed"), (Resetting(1000), "reset")],
+    ids=["answers", "hangs-up", "resets"],
+)
+async def test_a_server_may_refuse_an_upload(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, server: Server, word: str
+) -> None:
     """It says so, hangs up or resets; the transfer that was asked about has worked."""
-    seen = await fetch(env, server)
+    monkeypatch.setattr(transfer, "UPLOAD", 900_000)  # more than the kernels' buffers take
+    seen = await fetch(env, server, max_bytes=1_000_000)
     assert seen.ok
-    assert seen.facts["upload_stopped"] in ("answered", "reset", "end")
+    assert seen.facts["upload_stopped"] == word
+    assert seen.facts["stopped"] == "end"
 
 
 async def test_a_server_that_does_not_read_is_no_freeze(
