@@ -32,6 +32,7 @@ class Companion:
     def udp(self, of: Target, dress: Dress, *, port: int = 0, size: int = 0) -> Check:
         """Five requests in this dress; ``size`` bytes each where they are random (0: 20), ``port``
         one of its UDP ports (0: the first). Start two of them together to have them interleaved.
+        Random bytes are for the research profile (``needs_research`` says so of the probe).
         """
         probe = TwinUdpProbe(
             self.key, dress, size or size_of(Dress.STUN_BARE), self.tls_port, self.tls_sha256
@@ -39,7 +40,8 @@ class Companion:
         return Check(of, probe, self.address, port or self.udp_ports[0])
 
     def tls(self, of: Target, server_name: str = "", alpn: tuple[str, ...] = ()) -> Check:
-        """A handshake for any name, by the pinned certificate; "" sends no name."""
+        """A handshake for any name, by the pinned certificate; "" sends no name. The name of a
+        target is for the research profile: an app sends it to no other address."""
         probe = TwinTlsProbe(self.tls_sha256, server_name, alpn)
         return Check(of, probe, self.address, self.tls_port)
 
@@ -60,13 +62,15 @@ def companion(config: Config) -> Companion | None:
 
 
 async def ask_by_hand(config: Config, twin: Companion) -> list[Observation]:
-    """``callpath twin --check``: every port in two dresses side by side, then TLS."""
+    """``callpath twin --check``: every port as STUN and, with the research profile, as random
+    bytes beside it; then TLS."""
+    research = config.settings.profile == "research"
     env, _ = environment(config)
     env.courtesy = NoCourtesy()
     checks = [
         twin.udp(_named(f"{dress}:{port}"), dress, port=port)
         for port in twin.udp_ports
-        for dress in (Dress.STUN_BARE, Dress.RANDOM)
+        for dress in (Dress.STUN_BARE, *([Dress.RANDOM] if research else []))
     ]
     measured = await asyncio.gather(*(measure(check, env) for check in checks))
     last = await measure(twin.tls(_named(f"tls:{twin.tls_port}")), env)

@@ -78,6 +78,11 @@ class TwinUdpProbe:
     def bytes_per_run(self) -> int:
         return 10 * (28 + (self.size if self.dress is Dress.RANDOM else size_of(self.dress)))
 
+    @property
+    def research(self) -> bool:
+        """Random bytes are what no app sends (probes.registry.needs_research)."""
+        return self.dress is Dress.RANDOM
+
     def subject(self, host: str) -> str:
         return f"{self.dress} {self.size}" if self.dress is Dress.RANDOM else str(self.dress)
 

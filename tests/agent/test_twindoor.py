@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from agent import companion as companion_module
 from agent import twindoor, twinrun
+from agent.cli import app
 from agent.companion import Companion, advice, ask_by_hand, companion
 from agent.twin import Twin
 from agent.twindoor import TwinDoor, load_key
@@ -25,6 +27,7 @@ from probes.measure import measure
 from probes.model import Failure, Observation, Step, Target
 from probes.net.environment import Environment
 from probes.net.selfsigned import Identity, identity
+from probes.registry import needs_research
 from probes.twin import Dress, TwinUdpProbe, size_of
 from probes.wire import stun, twin
 from probes.wire.twin import Request
@@ -339,7 +342,7 @@ def test_a_file_that_holds_no_key_is_not_written_over(tmp_path: Path, text: str)
     assert file.read_text() == text
 
 
-def configured(known: Companion, folder: Path) -> Config:
+def configured(known: Companion, folder: Path, profile: str = "client") -> Config:
     file = folder / "k"
     file.write_text(known.key.hex())
     twin_section = {
@@ -349,7 +352,7 @@ def configured(known: Companion, folder: Path) -> Config:
         "key_file": str(file),
         "tls_sha256": known.tls_sha256,
     }
-    return configuration((), (), twin=twin_section)
+    return configuration((), (), twin=twin_section, profile=profile)
 
 
 async def test_the_configured_twin_is_asked_by_hand(known: Companion, tmp_path: Path):
@@ -360,8 +363,13 @@ async def test_the_configured_twin_is_asked_by_hand(known: Companion, tmp_path: 
     assert known.key.hex() not in repr(found)
     assert companion(configuration((), ())) is None
     seen = await ask_by_hand(config, found)
-    assert [o.works for o in seen] == [True] * 5
+    assert [o.works for o in seen] == [True] * 3
+    assert not any("random" in o.target.name for o in seen)
     assert advice(seen) == ""
+    seen = await ask_by_hand(configured(known, tmp_path, "research"), found)
+    assert [o.works for o in seen] == [True] * 5
+    assert needs_research(known.udp(OF, Dress.RANDOM).probe)
+    assert not needs_research(known.udp(OF, Dress.STUN_ICE).probe)
     assert companion_module.BY_HAND.probe == "twin"
 
 
@@ -398,3 +406,30 @@ async def test_what_cannot_be_served_is_said(tmp_path: Path, given, reason):
 async def test_without_a_twin_there_is_nothing_to_check():
     with pytest.raises(twinrun.CannotServe, match="names no twin"):
         await twinrun.check(configuration((), ()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["twin", "--check"], "names no twin"),
+        (["twin", "--listen", "here"], "not an address"),
+        (["probe", "transfer", "https://a.example/x"], "profile: research"),
+    ],
+)
+def test_on_the_command_line_a_sentence_and_exit_2(tmp_path: Path, arguments: list[str], said: str):
+    file = tmp_path / "callpath.yaml"
+    file.write_text(f"state_dir: {tmp_path}\n")
+    done = CliRunner().invoke(app, [*arguments, "--config", str(file)])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["callpath.yaml"]
+
+
+def test_probes_of_the_twin_are_hashable_and_keep_the_key_to_themselves():
+    """Rounds remember what they asked by the probe; logs may show it."""
+    probe = TwinUdpProbe(KEY, Dress.STUN_BARE)
+    assert hash(probe) == hash(TwinUdpProbe(KEY, Dress.STUN_BARE))
+    assert repr(KEY) not in repr(probe)
+    assert probe.subject("x") != TwinUdpProbe(KEY, Dress.RANDOM).subject("x")
+    assert size_of(Dress.STUN_BARE) == 20
+    assert size_of(Dress.STUN_ICE) == 96
