@@ -24,7 +24,7 @@ from probes.model import Family, Observation, Target
 from probes.net import resolver
 from probes.net.environment import Environment, NoCourtesy
 from probes.net.errors import NotMeasured
-from probes.registry import PROBES
+from probes.registry import PROBES, needs_research
 from probes.wire.dns import encode_query
 
 BY_HAND = "probe"
@@ -58,6 +58,8 @@ async def probe_once(
     """Every observation of one run. Raises UsageProblem."""
     if kind not in PROBES:
         raise UsageProblem(f"unknown probe {kind!r}; there are {', '.join(sorted(PROBES))}")
+    if needs_research(PROBES[kind]) and config.settings.profile != "research":
+        raise UsageProblem(f"{kind} is not for the client profile: it needs profile: research")
     env, _ = environment(config)
     env.courtesy = NoCourtesy()
     known = _find(config, target)

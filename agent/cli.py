@@ -169,7 +169,7 @@ def check(
 )
 def probe(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls")],
+    kind: Annotated[str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer")],
     target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -198,6 +198,44 @@ def probe(
     else:
         tables.observations(observations)
     raise typer.Exit(OK if any(o.works for o in observations) else BAD)
+
+
+@app.command()
+def twin(
+    listen: Annotated[
+        list[str] | None, typer.Option("--listen", help="Address; may be repeated. All if none.")
+    ] = None,
+    udp_port: Annotated[
+        list[int] | None, typer.Option("--udp-port", help="May be repeated; 3478 if none.")
+    ] = None,
+    tls_port: Annotated[int, typer.Option("--tls-port")] = 443,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="Made if absent; in the state folder if none.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask the twin of the configuration, from here.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Your companion server abroad: an echo, STUN and TLS to compare with. Runs until SIGTERM."""
+    from agent import twinrun
+    from agent.logs import set_up
+    from exporters import tables
+
+    loaded = _load_here(config) if check else _load(config)
+    set_up(loaded.settings.log.level, loaded.settings.log.format)
+    try:
+        if check:
+            seen, advice = asyncio.run(twinrun.check(loaded))
+            tables.observations(seen)
+            if advice:
+                typer.echo(advice, err=True)
+            raise typer.Exit(OK if all(o.works for o in seen) else BAD)
+        given = twinrun.Given(tuple(listen or ()), tuple(udp_port or (3478,)), tls_port, key_file)
+        asyncio.run(twinrun.serve(loaded, given, typer.echo))
+    except twinrun.CannotServe as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
 
 
 @app.command()

@@ -6,27 +6,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agent import rounds
 from agent.checks import environment
+from agent.companion import companion
 from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, works
+from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
-from agent.plan import Cadence, stretched
+from agent.outside import OutsideView
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
-from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, resumed
+from agent.state import WINDOW, ChannelState, Steady, fold, is_news, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from config.model import Config, MessengerConfig, TargetConfig
-from exporters.feed import (
-    AgentFigures,
-    ChannelFigures,
-    Update,
-)
+from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
 from probes.model import (
     CONTROL,
@@ -40,38 +38,8 @@ from probes.model import (
 
 log = logging.getLogger(__name__)
 
-FIELD_INTERVAL = 60.0
-"""Seconds between rounds where rates apply (limits.min_interval)."""
 QUIET_ROUNDS = 2
 """Rounds left out after a change of network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What the schedule and state settings come to. ``cadence`` has the byte budget's stretch in
-    it; the controls keep their own."""
-
-    cadence: Cadence
-    controls: Cadence
-    policy: Policy
-
-
-def knobs_of(config: Config) -> Knobs:
-    s = config.settings
-    base = Cadence(s.schedule.interval, s.schedule.handshake_interval)
-    everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
-    # A laboratory's day is shorter: its plan is judged as if it ran at the pace of the field.
-    pace = max(1.0, FIELD_INTERVAL / base.interval)
-    field = Cadence(base.interval * pace, base.handshake_interval * pace)
-    rarer = stretched(everything, field, s.limits.bytes_per_day).handshake_interval
-    cadence = Cadence(base.interval, rarer / pace)
-    if rarer > field.handshake_interval:
-        log.info(
-            "limits.bytes_per_day: handshakes are asked every %.0f s instead of %.0f",
-            cadence.handshake_interval,
-            base.handshake_interval,
-        )
-    return Knobs(cadence, base, Policy(s.state.enter, s.state.leave, s.state.spacing))
 
 
 class Core:
@@ -91,6 +59,8 @@ class Core:
         self.store = store
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
+        self.outside = OutsideView(config.settings.outside, self.env)
+        self.twin = companion(config)
         self.learned = Learned(store, config.calibration)
         self.saving = Saving(store, self.learned, self._budget)
         self.figures = figures
@@ -171,7 +141,7 @@ class Core:
     def _failing_controls(self) -> frozenset[str]:
         """Controls have no channel: all of them are asked in full while one that worked fails."""
         failing = any(
-            e.proven and e.fresh and works(e.observations) is False
+            e.proven and e.fresh and not e.config.informative and works(e.observations) is False
             for e in self.evidence.get(CONTROL, ())
         )
         return frozenset({""}) if failing else frozenset()
@@ -409,6 +379,7 @@ class Core:
 
     async def check(self, names: tuple[str, ...]) -> Report:
         """``callpath check``: one round of everything, now; raw diagnoses, no state."""
+        self.outside.start()
         beat = Beat(time.time())
         chosen = [self.messengers[name] for name in names]
         controls_task = asyncio.create_task(self._controls(beat, in_full=True))
@@ -420,6 +391,7 @@ class Core:
             for m in chosen
         ]
         controls = await controls_task
+        await self.outside.first_read()
         judgement = controls.judgement
         diagnoses: list[Diagnosis] = []
         observations: list[Observation] = _observations_of(self.evidence[CONTROL])
@@ -450,6 +422,7 @@ class Core:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
+        self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
@@ -467,6 +440,7 @@ class Core:
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
+        await self.outside.stop()
         if self._controls_task is not None:
             self._controls_task.cancel()
             await asyncio.gather(self._controls_task, return_exceptions=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from config.model import TargetConfig
 
@@ -40,10 +40,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """Seconds between runs of the two kinds, the budget's stretch already in it."""
+    """Seconds between runs of each kind, the budget's stretch already in it. ``phase``: where in
+    its interval an agent's transfers come, 0 to 1, so that not all agents ask at midnight."""
 
     interval: float
     handshake_interval: float
+    transfer_interval: float = 6 * 3600.0
+    phase: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ def interval_of(target: TargetConfig, cadence: Cadence) -> float:
     """Seconds between full runs of a target."""
     if target.interval is not None:
         return target.interval
+    if _transfers(target):
+        return cadence.transfer_interval
     return cadence.handshake_interval if target.probe.handshake else cadence.interval
 
 
@@ -99,14 +104,29 @@ def _is_due(
     target: TargetConfig, seen: Asked, cadence: Cadence, pressing: bool, now: float
 ) -> bool:
     interval = interval_of(target, cadence)
+    if _transfers(target):
+        return _is_on_grid(seen.full, interval, cadence.phase, now)
     if pressing and target.interval is None:
         interval = min(interval, cadence.interval)
     return _elapsed(now, seen.full, interval)
 
 
+def _is_on_grid(since: float, interval: float, phase: float, now: float) -> bool:
+    """Due when a line of the grid was passed after the one that ``since`` was nearest to: the first
+    time at once, the second 3 to 9 hours later, from then on every six. Whatever was left out is
+    due in the next round, and in step with the others at the next line."""
+    if since <= 0 or since > now:
+        return True
+    return math.floor(now / interval - phase) > math.floor(since / interval - phase + 0.5)
+
+
 def _elapsed(now: float, since: float, interval: float) -> bool:
     # A clock that was set back must not stop the asking.
     return since > now or now - since >= interval * (1 - _TOLERANCE)
+
+
+def _transfers(target: TargetConfig) -> bool:
+    return target.target.probe == "transfer"
 
 
 def _connects_between(target: TargetConfig) -> bool:
@@ -137,12 +157,13 @@ def _rotate(due: list[Ask], asked: Mapping[str, Asked], undecided: frozenset[str
 
 
 def bytes_a_day(targets: Sequence[TargetConfig], cadence: Cadence) -> tuple[float, float]:
-    """Planned bytes a day: what must be asked, and what handshakes add (they can be stretched)."""
+    """Planned bytes a day: what must be asked, and what handshakes and transfers add (they can be
+    stretched; a control's transfer too, which goes with those of the messengers)."""
     fixed = stretchable = 0.0
     sizes = group_sizes(targets)
     for target in targets:
         planned = planned_bytes(target, cadence, sizes[group_of(target)])
-        if target.probe.handshake and not target.role:
+        if _transfers(target) or (target.probe.handshake and not target.role):
             stretchable += planned
         else:
             fixed += planned
@@ -162,6 +183,8 @@ def planned_bytes(target: TargetConfig, cadence: Cadence, group_size: int) -> fl
         connects = max(0.0, DAY / cadence.interval * turns - full) * CONNECT_BYTES
     elif not target.probe.handshake:
         full *= turns
+    if _transfers(target):
+        full = 86400 / interval_of(target, cadence)  # on a grid, which jitter does not lengthen
     each = full * target.probe.bytes_per_run + connects
     return float(each * max(1, len(target.addresses)))
 
@@ -172,19 +195,34 @@ def group_sizes(targets: Sequence[TargetConfig]) -> Counter[tuple[str, str, str]
 
 
 def stretched(targets: Sequence[TargetConfig], cadence: Cadence, budget: float) -> Cadence:
-    """The cadence whose plan fits the budget: handshakes are asked more rarely, never STUN, DNS,
-    connects and controls (design 7); 24 times more rarely at the most."""
+    """The cadence whose plan fits the budget: transfers are asked more rarely, then handshakes,
+    never STUN, DNS, connects and controls (design 7); each 24 times more rarely at the most."""
 
-    def fits(factor: float) -> Cadence | None:
-        slower = Cadence(cadence.interval, cadence.handshake_interval * factor)
-        return slower if sum(bytes_a_day(targets, slower)) <= budget else None
+    def fits(slower: Cadence) -> bool:
+        return sum(bytes_a_day(targets, slower)) <= budget
 
-    if fits(1.0):
+    def transfers(factor: float) -> Cadence:
+        return replace(cadence, transfer_interval=cadence.transfer_interval * factor)
+
+    def handshakes(factor: float) -> Cadence:
+        return replace(rarest, handshake_interval=cadence.handshake_interval * factor)
+
+    if fits(cadence):
         return cadence
+    rarest = cadence
+    if any(map(_transfers, targets)):
+        rarest = transfers(_enough(lambda factor: fits(transfers(factor))))
+        if fits(rarest):
+            return rarest
+    return handshakes(_enough(lambda factor: fits(handshakes(factor))))
+
+
+def _enough(fits: Callable[[float], bool]) -> float:
+    """The smallest factor that fits, to a hundredth; ``_MOST`` when none does. What a rarer
+    handshake saves, the connects in its place partly cost: no closed form."""
     enough = _MOST
-    # What a rarer handshake saves, the connects in its place partly cost: no closed form.
     for step in range(1, 12):
         factor = enough - _MOST / 2**step
         if factor > 1 and fits(factor):
             enough = factor
-    return Cadence(cadence.interval, cadence.handshake_interval * enough)
+    return enough

@@ -315,11 +315,12 @@ def spacing(count: int, interval: float, others: int = 0) -> float:
 
 
 def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[ControlResult]:
-    """``heard`` names the controls that answered in the last rounds."""
+    """``heard`` names the controls that answered in the last rounds. Informative ones judge
+    nothing: a transfer that froze five hours ago says nothing of the line now."""
     return [
         ControlResult(e.config, e.observations, e.proven, e.config.target.name in heard)
         for e in evidence
-        if e.fresh
+        if e.fresh and not e.config.informative
     ]
 
 

@@ -13,16 +13,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent.core import Core, knobs_of
+from agent.core import Core
+from agent.knobs import knobs_of
+from agent.outside import STATUS_BYTES, pause_of
 from agent.plan import group_of, group_sizes, interval_of, planned_bytes
 from agent.rounds import Beat
 from agent.scheduler import Schedule
 from agent.store import Store
 from agent.webdoor import WebDoor, listen
 from config.model import Config, ConfigError
-from config.values import split_listen
+from config.values import split_listen, url_host_port
 from exporters import memory
 from exporters.feed import AgentFigures, ReloadAnswer, Update
+from probes.model import Proof
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,8 @@ def state_dir(config: Config) -> Path:
 def contact_rows(config: Config) -> list[dict[str, Any]]:
     """Everything that would be contacted: one row per target, as ``callpath messengers`` shows it.
 
-    ``seconds`` is the interval between full runs; ``bytes_per_day`` counts both directions and one
+    ``seconds`` is the interval between full runs, None for what is asked only when something fails;
+    ``bytes_per_day`` counts both directions and one
     address per name.
     """
     knobs = knobs_of(config)
@@ -84,7 +88,37 @@ def contact_rows(config: Config) -> list[dict[str, Any]]:
                 "informative": target.informative,
             }
         )
-    return rows
+    return [*rows, *_own_servers(config)]
+
+
+def _own_servers(config: Config) -> list[dict[str, Any]]:
+    """The operator's own: the twin, asked when something fails, and another callpath."""
+    twin, outside = config.settings.twin, config.settings.outside
+    places: list[tuple[str, str, str, int, float | None, float]] = []
+    if twin.address:
+        places += [("twin", f"udp-{port}", twin.address, port, None, 0) for port in twin.udp_ports]
+        places.append(("twin", "tls", twin.address, twin.tls_port, None, 0))
+    if outside.url:
+        host, port = url_host_port(outside.url)
+        pause = pause_of(outside)
+        places.append(("outside", "status", host, port, pause, 86400 / pause * STATUS_BYTES))
+    return [
+        {
+            "messenger": whose,
+            "channel": "",
+            "role": "",
+            "target": name,
+            "probe": whose,
+            "host": host,
+            "port": port,
+            "addresses": [],
+            "seconds": seconds,
+            "bytes_per_day": round(planned),
+            "proof": str(Proof.DOCUMENTED),
+            "informative": True,
+        }
+        for whose, name, host, port, seconds, planned in places
+    ]
 
 
 class Agent:
@@ -170,6 +204,7 @@ class Agent:
             lag=self._figures.lag.observe,
         )
         self._schedule.start()
+        core.outside.start()
 
     async def _drain(self) -> None:
         """Let rounds end, briefly; then stop. What was cut off reports nothing."""
@@ -190,6 +225,7 @@ class Agent:
             elif core.manners.paused and not paused:
                 log.warning("going on: %s is gone", marker)
                 core.manners.paused = False
+                core.outside.start()
             await asyncio.sleep(PAUSE_POLL)
 
     # --- reload ---

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -40,7 +40,8 @@ from config.schema import (
 )
 from config.values import format_duration, is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
-from probes.registry import PROBES
+from probes.registry import PROBES, needs_research
+from probes.wire.twin import parse_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -51,14 +52,6 @@ _CALIBRATION = _HERE / "calibration"
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "outside": {"file": "", "url": "", "max_age": "15m"},
-    "twin": {
-        "address": "",
-        "udp_ports": [3478],
-        "tls_port": 443,
-        "key_file": "",
-        "tls_sha256": "",
-    },
     "media": {"profile": "keepalive", "targets": 2},
     "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
@@ -139,6 +132,7 @@ class _Loader:
     def __init__(self, probes: Mapping[str, Any]) -> None:
         self._probes = probes
         self._problems: list[Problem] = []
+        self._research = False
         self._fast: tuple[IPv4Network | IPv6Network, ...] | None = None
         # A clock before the catalogue's own day is wrong, and the agent has to run to say so.
         catalogue_day = date.fromisoformat(CATALOGUE_VERSION.replace(".", "-"))
@@ -151,6 +145,7 @@ class _Loader:
         folder = path.absolute().parent if path is not None else Path.cwd()
         settings = self._settings(main, folder)
         self._check_authorities(main, settings)
+        self._check_twin_key(main, settings)
         messengers = self._messengers(main, settings)
         controls = self._controls(main, settings)
         calibration = self._calibration(main, settings)
@@ -179,6 +174,7 @@ class _Loader:
                 line = main.line(key)
                 named = main.problem(conflict.keys[0], conflict.message)
                 self._problems.append(dataclasses.replace(named, line=line))
+        self._research = settings.profile == "research"
         if not any(_touches(("resolvers", "trusted"), one) for one in bad):
             self._context["trusted"] = settings.resolvers.trusted
         if not any(_touches(("limits", "min_interval"), one) for one in bad):
@@ -220,6 +216,19 @@ class _Loader:
             return
         if not found:
             self._problems.append(main.problem(("tls_ca_file",), "holds no PEM certificate"))
+
+    def _check_twin_key(self, main: Document, settings: Settings) -> None:
+        if not settings.twin.key_file:
+            return
+        try:
+            parse_key(Path(settings.twin.key_file).read_text("ascii"))
+        except OSError as exc:
+            message = f"cannot be read: {exc.strerror}"
+        except ValueError as exc:
+            message = "not text" if isinstance(exc, UnicodeDecodeError) else str(exc)
+        else:
+            return
+        self._problems.append(main.problem(("twin", "key_file"), message))
 
     def _messengers(self, main: Document, settings: Settings) -> tuple[MessengerConfig, ...]:
         own = self._own_messengers(main, settings)
@@ -285,7 +294,7 @@ class _Loader:
             file.owner.asns,
             file.owner.prefixes,
             tuple(Source(source.url, source.read) for source in file.sources),
-            tuple(self._target(file.messenger, target) for target in file.targets),
+            tuple(self._target(file.messenger, target) for target in self._allowed(file.targets)),
         )
 
     def _controls(self, main: Document, settings: Settings) -> tuple[TargetConfig, ...]:
@@ -303,7 +312,7 @@ class _Loader:
             self._check_names(document)
             self._check_fast(document)
             if file is not None:
-                controls += [self._target(CONTROL, target) for target in file.targets]
+                controls += [self._target(CONTROL, one) for one in self._allowed(file.targets)]
         return tuple(controls)
 
     def _askable(self, shipped: Document) -> Document:
@@ -327,6 +336,11 @@ class _Loader:
             if file is not None:
                 entries += file.entries()
         return tuple(entries)
+
+    def _allowed(self, targets: Iterable[Any]) -> list[Any]:
+        """Without those whose probe the profile forbids: nothing of them is asked or shown."""
+        probes = self._probes
+        return [one for one in targets if self._research or not needs_research(probes[one.probe])]
 
     def _target(self, messenger: str, entry: Any) -> TargetConfig:
         url = getattr(entry, "url", "")

@@ -31,13 +31,16 @@ from config.values import (
     Country,
     Duration,
     FilePath,
+    Fingerprint,
     Host,
     Identifier,
     Listen,
     Name,
     NotEmpty,
+    OptionalAddress,
     OptionalName,
     OptionalResolver,
+    OptionalUrl,
     PastDate,
     Port,
     PositiveDuration,
@@ -114,6 +117,26 @@ class ResolverSettings(Strict):
     )
 
 
+class OutsideSettings(Strict):
+    """Where another callpath's status is read: a file or a URL."""
+
+    file: FilePath = ""
+    url: OptionalUrl = ""
+    max_age: PositiveDuration = _written("15m")
+
+
+class TwinSettings(Strict):
+    """The companion server; the address is literal: no bootstrap."""
+
+    address: OptionalAddress = ""
+    udp_ports: Annotated[tuple[Port, ...], NotEmpty, AT_LEAST_ONE, Unique, Field(max_length=8)] = (
+        3478,
+    )
+    tls_port: Port = 443
+    key_file: FilePath = ""
+    tls_sha256: Fingerprint = ""
+
+
 class ScheduleSettings(Strict):
     interval: PositiveDuration = _written("60s")
     handshake_interval: PositiveDuration = _written("5m")
@@ -164,6 +187,8 @@ class Settings(Strict):
     resolvers: ResolverSettings = _section(ResolverSettings)
     tls_ca_file: FilePath = ""
     source_address: SourceAddress = ""
+    outside: OutsideSettings = _section(OutsideSettings)
+    twin: TwinSettings = _section(TwinSettings)
     schedule: ScheduleSettings = _section(ScheduleSettings)
     state: StateSettings = _section(StateSettings)
     limits: LimitSettings = _section(LimitSettings)
@@ -203,7 +228,19 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             (("web", "listen"), ("web", "insecure")),
             "is not loopback, and this version serves no TLS: needs web.insecure: true",
         )
+    if settings.outside.file and settings.outside.url:
+        yield Conflict((("outside", "url"), ("outside", "file")), "is one too many beside file")
+    yield from _twin_conflicts(settings.twin)
     yield from _resolver_conflicts(settings.resolvers)
+
+
+def _twin_conflicts(twin: TwinSettings) -> Iterator[Conflict]:
+    needed = ("address", "key_file", "tls_sha256")
+    missing = [name for name in needed if not getattr(twin, name)]
+    if 0 < len(missing) < len(needed):
+        given: Iterator[KeyPath] = (("twin", name) for name in needed if name not in missing)
+        message = f"is required beside the others: {', '.join(missing)}"
+        yield Conflict((("twin", missing[0]), *given), message)
 
 
 def _resolver_conflicts(resolvers: ResolverSettings) -> Iterator[Conflict]:
@@ -331,6 +368,7 @@ _FORMS: Mapping[str, Any] = {
     "query": Name,
     "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
     "resolver": Annotated[str, AfterValidator(_known_resolver)],
+    "max_bytes": Annotated[int, Field(ge=1, le=1_000_000)],
     "expect_status": Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Unique],
 }
 

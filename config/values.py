@@ -194,6 +194,18 @@ def _source_address(value: str) -> None:
         raise ValueError("must be an IP address or the name of an interface")
 
 
+def parse_fingerprint(value: str) -> str:
+    """A SHA-256 in hexadecimal, with or without colons, as 64 digits in lower case."""
+    digits = value.replace(":", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise ValueError("must be a SHA-256 fingerprint of 64 hexadecimal digits")
+    return digits
+
+
+def _fingerprint(value: str) -> str:
+    return parse_fingerprint(value) if value else value
+
+
 def _country(value: str) -> None:
     if value not in _COUNTRIES.split():
         raise ValueError("must be an ISO 3166 country code of two capital letters")
@@ -251,6 +263,9 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Asn = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Country = Annotated[str, _optional(_country)]
 SourceAddress = Annotated[str, _optional(_source_address)]
+OptionalAddress = Annotated[str, AfterValidator(lambda value: value and parse_address(value))]
+OptionalUrl = Annotated[str, _optional(parse_url)]
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 OptionalName = Annotated[str, _optional(parse_name)]
 OptionalResolver = Annotated[str, _optional(lambda value: split_address_port(value, 53))]
 Listen = Annotated[str, AfterValidator(_listen)]

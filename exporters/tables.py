@@ -138,7 +138,9 @@ def contacts(rows: Sequence[dict[str, Any]]) -> None:
     console.print(f"\n{len(rows)} targets, about {_size(total)} a day.")
 
 
-def _every(seconds: float) -> str:
+def _every(seconds: float | None) -> str:
+    if seconds is None:
+        return "on failure"
     return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:g} s"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import probes
 
-_NO_PROBES = {"model", "trail", "measure", "registry", "transaction"}
+_NO_PROBES = {"model", "trail", "measure", "registry", "transaction", "twin"}
 
 
 def _find() -> dict[str, Any]:
@@ -24,3 +24,8 @@ def _find() -> dict[str, Any]:
 
 
 PROBES: Mapping[str, Any] = MappingProxyType(_find())
+
+
+def needs_research(probe: Any) -> bool:
+    """Whether a probe, or its class, sends more than an app does: not in the client profile."""
+    return bool(getattr(probe, "research", False))

@@ -44,7 +44,13 @@ DOORS = {
 }
 """The modules, or packages, through which a third party may come in (design 3)."""
 
-SOCKET_DOORS = {"probes/net", "agent/webdoor.py", "agent/network.py", "exporters/web.py"}
+SOCKET_DOORS = {
+    "probes/net",
+    "agent/network.py",
+    "agent/twindoor.py",
+    "agent/webdoor.py",
+    "exporters/web.py",
+}
 NO_ARITHMETIC = {
     "asyncio",
     "multiprocessing",

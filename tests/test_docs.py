@@ -173,7 +173,7 @@ def test_every_default_named_in_the_documentation_is_the_default():
         value: Any = defaults
         for part in key[0].split("."):
             value = value[part]
-        shown = f"[{', '.join(value)}]" if isinstance(value, list) else str(value)
+        shown = f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
         assert said[1] == {"True": "true", "False": "false"}.get(shown, shown), key
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -111,35 +111,85 @@ async def exchange(
     content: bytes | None = None,
     content_type: str = "",
     http2: bool = False,
+    limit: int = MAX_BODY,
 ) -> HttpAnswer:
     """One request, one answer. Raises OSError, EOFError (closed before a byte), WireError.
 
-    ``http2`` when ALPN chose it: resolvers over HTTPS have begun to speak nothing else.
+    Of the body ``limit`` bytes are read. ``http2`` when ALPN chose it: resolvers over HTTPS have
+    begun to speak nothing else.
     """
     wrapped = _NetworkStream(stream)
     typed = {"Content-Type": content_type, "Accept": content_type} if content_type else {}
     request = httpx.Request(method, url, headers={**_HEADERS, **typed}, content=content)
     body = bytearray()
-    try:
+    with _in_our_words(wrapped):
         response = await _answer(request, wrapped, http2=http2)
         async with aclosing(response):
             async for chunk in response.aiter_raw():
                 body += chunk
-                if len(body) >= MAX_BODY:
+                if len(body) >= limit:
                     break
+    return HttpAnswer(
+        status=response.status_code,
+        body=bytes(body[:limit]),
+        location=clean(response.headers.get("location", "")),
+        server=clean(response.headers.get("server", "")),
+        clock_offset=_clock_offset(response.headers.get("date", "")),
+    )
+
+
+@dataclass(slots=True)
+class Download:
+    """An answer whose body is still to come. ``stays``: the server keeps the connection open."""
+
+    status: int
+    stays: bool
+    _response: httpx.Response
+    _wrapped: _NetworkStream
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises as ``exchange``."""
+        with _in_our_words(self._wrapped):
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+async def download(stream: ByteStream, url: str, size: int) -> Download:
+    """Ask for the first ``size`` bytes of what is behind ``url``; what the server makes of that
+    is its choice. Raises as ``exchange``."""
+    wrapped = _NetworkStream(stream)
+    headers = {**_HEADERS, "Connection": "keep-alive", "Range": f"bytes=0-{size - 1}"}
+    with _in_our_words(wrapped):
+        response = await _answer(httpx.Request("GET", url, headers=headers), wrapped, http2=False)
+    stays = "close" not in response.headers.get("connection", "").lower()
+    return Download(response.status_code, stays, response, wrapped)
+
+
+def upload_head(url: str, size: int) -> bytes:
+    """The head of a POST of ``size`` bytes, for a sender who watches every one of them."""
+    parts = httpx.URL(url)
+    return (
+        f"POST {parts.raw_path.decode('ascii')} HTTP/1.1\r\n"
+        f"Host: {parts.netloc.decode('ascii')}\r\n"
+        f"User-Agent: {_HEADERS['User-Agent']}\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {size}\r\n"
+        "Connection: close\r\n\r\n"
+    ).encode("ascii")
+
+
+@contextmanager
+def _in_our_words(wrapped: _NetworkStream) -> Iterator[None]:
+    try:
+        yield
     except httpcore.RemoteProtocolError as error:
         if wrapped.received == 0:
             raise EOFError("closed without an answer") from error
         raise WireError(_word(str(error)), clean(str(error))) from error
     except (UnicodeError, ValueError) as error:
         raise WireError(Failure.BAD_REPLY, clean(str(error))) from error
-    return HttpAnswer(
-        status=response.status_code,
-        body=bytes(body[:MAX_BODY]),
-        location=clean(response.headers.get("location", "")),
-        server=clean(response.headers.get("server", "")),
-        clock_offset=_clock_offset(response.headers.get("date", "")),
-    )
 
 
 def _word(message: str) -> Failure:

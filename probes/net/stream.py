@@ -19,7 +19,7 @@ CONNECT_LIMIT = 10.0
 _SEGMENT_HEADERS = (52, 72)  # IPv4 and IPv6: IP, TCP, timestamps option
 
 
-_TCP_INFO = struct.Struct("=68x I 28x I 16x QQII 4x I")
+_TCP_INFO = struct.Struct("=24x I 40x I 20x I 4x I 16x QQIIII 72x I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,33 @@ class TcpInfo:
     bytes_received: int
     segments_out: int
     segments_in: int
+    state: int
+    """As in net/tcp_states.h: 7 is closed (by an RST), 8 is closed by the other side's FIN."""
+    unacked: int
+    """Segments sent and not acknowledged yet."""
+    not_sent: int
+    """Bytes that wait for the other side's window."""
+    out_of_order: int
+    """Segments that came before an earlier one: what is lost on the way here shows as these."""
+    receive_rtt: float
+    """The receiver's estimate, 0 while there is none; grows with a queue on the way here."""
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo:
     raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 232).ljust(232, b"\0")
-    rtt, total_retransmissions, acked, received, segments_out, segments_in, min_rtt = (
-        _TCP_INFO.unpack_from(raw)
-    )
+    (
+        unacked,
+        rtt,
+        receive_rtt,
+        total_retransmissions,
+        acked,
+        received,
+        segments_out,
+        segments_in,
+        not_sent,
+        min_rtt,
+        out_of_order,
+    ) = _TCP_INFO.unpack_from(raw)
     return TcpInfo(
         rtt=rtt / 1e6,
         min_rtt=min_rtt / 1e6,
@@ -49,6 +69,11 @@ def tcp_info(sock: socket.socket) -> TcpInfo:
         bytes_received=received,
         segments_out=segments_out,
         segments_in=segments_in,
+        state=raw[0],
+        unacked=unacked,
+        not_sent=not_sent,
+        out_of_order=out_of_order,
+        receive_rtt=receive_rtt / 1e6,
     )
 
 

@@ -8,6 +8,8 @@ keys on a browser's fingerprint is not seen by it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from typing import Any
 
 import certifi
 
-from probes.model import Step
+from probes.model import Failure, Step
 from probes.net.stream import TcpStream
 from probes.trail import Trail
 from probes.wire import certificate
@@ -27,12 +29,16 @@ _CHUNK = 16384
 
 
 @lru_cache(maxsize=64)
-def context(alpn: tuple[str, ...], ca_file: str) -> ssl.SSLContext:
+def context(alpn: tuple[str, ...], ca_file: str, pinned: bool = False) -> ssl.SSLContext:
     """A verifying client context; built once per setting, since building costs 30 ms.
 
-    Trusts the system's store, certifi's where that is empty, and ``ca_file`` beside.
+    Trusts the system's store, certifi's where that is empty, and ``ca_file`` beside. ``pinned``:
+    verifies nothing, for a caller who compares the certificate itself.
     """
     made = ssl.create_default_context()
+    if pinned:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
     # Python 3.13 began to refuse chains that every client accepts (no key ids, say).
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if made.cert_store_stats()["x509_ca"] == 0:
@@ -106,22 +112,33 @@ class TlsStream:
 
 
 async def secure(
-    trail: Trail, tcp: TcpStream, address: str, server_name: str, alpn: Sequence[str] = ()
+    trail: Trail,
+    tcp: TcpStream,
+    address: str,
+    server_name: str,
+    alpn: Sequence[str] = (),
+    *,
+    pin: str = "",
 ) -> TlsStream:
     """The ``tls`` step: a verified handshake for ``server_name``.
+
+    ``pin``: SHA-256 of the one certificate that will do, hexadecimal; then no chain and no name
+    counts, and another certificate is ``bad_certificate``.
 
     Facts: clienthello_bytes, clienthello_acked (did the other side's kernel acknowledge it?),
     tls_version, tls_cipher, alpn, certificate_* (also when verification failed).
     """
     await trail.env.courtesy.handshake(address, server_name)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context(tuple(alpn), trail.env.tls_ca_file).wrap_bio(
+    session = context(tuple(alpn), trail.env.tls_ca_file, bool(pin)).wrap_bio(
         incoming, outgoing, server_side=False, server_hostname=server_name
     )
     stream = TlsStream(tcp, incoming, outgoing, session)
     try:
         async with trail.step(Step.TLS, trail.limit(HANDSHAKE_LIMIT)):
             await stream.handshake()
+            if pin:
+                _compare(session, pin)
     finally:
         info = tcp.info()
         trail.facts["clienthello_bytes"] = stream.hello_size
@@ -135,6 +152,12 @@ async def secure(
     if alpn:
         trail.facts["alpn"] = session.selected_alpn_protocol() or ""
     return stream
+
+
+def _compare(session: ssl.SSLObject, pin: str) -> None:
+    chain = _chain(session)
+    if not chain or not hmac.compare_digest(hashlib.sha256(chain[0]).hexdigest(), pin):
+        raise WireError(Failure.BAD_CERTIFICATE, "not the pinned certificate")
 
 
 def _note_certificate(trail: Trail, session: ssl.SSLObject) -> None:

@@ -133,7 +133,7 @@ class Flow:
             self.bytes_received += len(data) + self.headers
             if len(self.datagrams) >= _KEPT:
                 continue
-            at, ttl = _ancillary(ancillary)
+            at, ttl = arrival(ancillary)
             self.datagrams.append(Datagram(data, at, ttl))
         self.news.set()
 
@@ -150,7 +150,8 @@ class Flow:
         return drained
 
 
-def _ancillary(messages: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
+def arrival(messages: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
+    """Kernel receive time, Unix nanoseconds (now where it was not told), and TTL."""
     at, ttl = time.time_ns(), None
     for level, kind, data in messages:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:

@@ -446,7 +446,9 @@ def test_a_resolver_that_is_not_to_be_had_is_not_measured(monkeypatch, tmp_path)
 
 def test_every_command_of_the_design_is_there():
     group = typer.main.get_command(app)
-    assert {*group.commands} == {"run", "check", "probe", "messengers", "healthcheck", "config"}
+    assert {*group.commands} == {
+        *("run", "check", "probe", "twin", "messengers", "healthcheck", "config")
+    }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
 
 

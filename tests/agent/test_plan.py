@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections import Counter
+from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import plan
@@ -166,3 +169,88 @@ def test_controls_do_not_rotate():
     many = [control(f"c{n}", probe=TCP) for n in range(30)]
     assert len(asks(many, {}, 1000.0)) == 30
     assert plan.turn_of(many[0], CADENCE, 30) == 60
+
+
+# --- transfers -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FakeTransfer:
+    kind: ClassVar[str] = "transfer"
+    packets_per_run: ClassVar[int] = 1
+    handshake: ClassVar[bool] = True
+    bytes_per_run: ClassVar[int] = 600_000
+
+
+TRANSFER = FakeTransfer()
+HOURS = 3600.0
+
+
+def test_transfers_come_every_six_hours_and_no_connect_between():
+    one = target("x", probe=TRANSFER)
+    assert asks([one], {}, 1000.0) == [("x", False)]
+    asked = {"x": Asked(30 * HOURS, 30 * HOURS)}
+    assert asks([one], asked, 30 * HOURS + 60) == []
+    assert asks([one], asked, 36 * HOURS - 1) == []
+    assert asks([one], asked, 36 * HOURS) == [("x", False)]
+
+
+def test_agents_do_not_all_ask_at_the_same_hour():
+    one = target("x", probe=TRANSFER)
+    for phase, first in ((0.0, 36), (0.5, 33), (0.9, 35.4)):
+        cadence = Cadence(60, 300, phase=phase)
+        asked = {"x": Asked((first - 5) * HOURS, (first - 5) * HOURS)}
+        for hours, due in ((first - 0.1, False), (first + 0.1, True)):
+            assert bool(plan.plan([one], asked, CALM, cadence, hours * HOURS)) is due
+
+
+def test_a_change_under_way_makes_no_transfer_come_sooner():
+    asked = {"x": Asked(30 * HOURS, 30 * HOURS)}
+    one = [target("x", probe=TRANSFER)]
+    assert asks(one, asked, 31 * HOURS, frozenset({"call"})) == []
+
+
+def test_transfers_of_messengers_and_controls_come_in_the_same_round():
+    """Whatever kept one of them from its turn: the next interval has them together again."""
+    late = {"m": Asked(30 * HOURS, 30 * HOURS), "c": Asked(30 * HOURS + 1900, 30 * HOURS + 1900)}
+    both = [target("m", probe=TRANSFER), control("c", probe=TRANSFER, kind="transfer")]
+    times = [30 * HOURS + n * 66 for n in range(40, 700)]
+    first = next(now for now in times if asks(both, late, now))
+    assert asks(both, late, first) == [("m", False), ("c", False)]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0, 1), st.integers(0, 5000))
+def test_a_day_has_four_transfers_whenever_it_begins(phase, start):
+    """A first one at once, then one in each interval."""
+    cadence = Cadence(60, 300, phase=phase)
+    asked: dict[str, Asked] = {}
+    runs = []
+    for n in range(4 * 24 * 60):
+        now = 1_795_000_000.0 + start * 60 + n * 60
+        if plan.plan([target("x", probe=TRANSFER)], asked, CALM, cadence, now):
+            runs.append(now)
+            asked["x"] = Asked(now, now)
+    gaps = [b - a for a, b in itertools.pairwise(runs)]
+    assert 15 <= len(runs) <= 17
+    assert 3 * HOURS - 60 <= gaps[0] <= 9 * HOURS + 60
+    assert all(abs(gap - 6 * HOURS) <= 60 for gap in gaps[1:])
+
+
+def test_the_byte_plan_counts_transfers_and_stretches_them_first():
+    targets = [
+        target("x", probe=TRANSFER),
+        control("c", probe=TRANSFER, kind="transfer"),
+        target("t", probe=TLS),
+    ]
+    fixed, stretchable = plan.bytes_a_day(targets, CADENCE)
+    handshakes = plan.bytes_a_day([targets[2]], CADENCE)[1]
+    assert fixed == 0
+    assert stretchable - handshakes == pytest.approx(2 * 4 * 600_000)
+    half = plan.stretched(targets, CADENCE, handshakes + 2 * 2.2 * 600_000)
+    assert half.handshake_interval == CADENCE.handshake_interval
+    assert 10 * HOURS < half.transfer_interval < 12 * HOURS
+    less = plan.stretched(targets, CADENCE, handshakes * 0.9)
+    assert less.transfer_interval == 24 * 6 * HOURS
+    assert less.handshake_interval > CADENCE.handshake_interval
+    assert less.interval == CADENCE.interval

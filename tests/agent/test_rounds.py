@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import rounds
+from agent.diagnosis import Evidence
 from agent.manners import Limits, Manners
 from agent.plan import Cadence
 from agent.rounds import Beat, Runner, control_results, lateness, mapped_by_owner, spacing
@@ -21,6 +22,7 @@ from tests.agent.building import (
     FakeTls,
     World,
     environment,
+    seen,
     target,
     until,
 )
@@ -366,3 +368,9 @@ async def test_only_fresh_evidence_reaches_the_judge_of_the_line(clock):
     assert len(control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall), set())) == 1
     clock.forward(3600)
     assert control_results(of.evidence(ran, CADENCE, lambda t: True, clock.wall), set()) == []
+
+
+def test_an_informative_control_judges_nothing():
+    of = runner(target("a"), target("b", informative=True))
+    evidence = [Evidence(t, (seen(t),), last_run=0.0, fresh=True, proven=True) for t in of.targets]
+    assert [r.config.target.name for r in control_results(evidence, set())] == ["a"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ import pytest
 from agent import core as core_module
 from agent import network, rounds
 from agent.webdoor import listen
-from agent.wiring import Agent
+from agent.wiring import Agent, contact_rows
 from config.model import Config, ConfigError, Problem
+from exporters import tables
+from exporters.document import timestamp
 from probes.model import Status
 from tests.agent.building import (
     FakeStun,
@@ -40,13 +44,21 @@ class Running:
     world: World
     folder: Path
     configs: list[Any]
+    outside: dict[str, Any] = field(default_factory=dict)
 
     @property
     def statuses(self) -> dict[str, Status]:
         return {d.channel: d.status for d in self.agent._core.report().diagnoses}
 
 
-def config(world: World, folder: Path, port: int, *names: str, **web: Any) -> Config:
+def config(
+    world: World,
+    folder: Path,
+    port: int,
+    *names: str,
+    outside: dict[str, Any] | None = None,
+    **web: Any,
+) -> Config:
     targets = (target(name, host=ADDRESS, probe=FakeStun(world)) for name in names or ("a",))
     controls = (
         control(f"c{n}", host=WEB, kind="", probe=FakeStun(world), port=n + 1) for n in range(3)
@@ -55,6 +67,7 @@ def config(world: World, folder: Path, port: int, *names: str, **web: Any) -> Co
         (messenger(*targets),),
         tuple(controls),
         state_dir=str(folder),
+        outside=outside or {},
         schedule={
             "interval": "1s",
             "handshake_interval": "1s",
@@ -76,15 +89,16 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         port = free.getsockname()[1]
     world, folder = World(), tmp_path / "state"
     configs: list[Any] = []
+    outside: dict[str, Any] = {}
 
     def load() -> Config:
         answer = configs.pop(0)
         if isinstance(answer, ConfigError):
             raise answer
-        return config(world, folder, port, *answer)
+        return config(world, folder, port, *answer, outside=outside)
 
     agent = Agent(config(world, folder, port), load)
-    made = Running(agent, asyncio.create_task(agent.run()), world, folder, configs)
+    made = Running(agent, asyncio.create_task(agent.run()), world, folder, configs, outside)
     await until(lambda: agent._core.ready)
     yield made
     agent._stop.set()
@@ -160,3 +174,71 @@ async def test_no_address_to_listen_at_is_an_error_before_anything_is_measured(
         await second.run()
     assert world.asked == []
     second._store.close()
+
+
+def status(works: bool) -> str:
+    now = timestamp(time.time())
+    state = {"target": "a", "probe": "stun", "works": works, "last_run": now}
+    channel = {"messenger": "m", "target_states": [state]}
+    return json.dumps(
+        {"version": 1, "at": now, "vantage": {"status": "online"}, "channels": [channel]}
+    )
+
+
+async def test_a_reload_changes_where_the_outside_view_is_read(running: Running):
+    def works() -> bool | None:
+        view = running.agent._core.outside.current
+        return None if view is None else view.works("m", "a", "stun", time.time())
+
+    file = running.folder / "outside.json"
+    file.write_text(status(works=False))
+    assert works() is None
+    old = running.agent._core
+    running.outside["file"] = str(file)
+    running.configs.append(("a",))
+    await running.agent.reload()
+    await until(lambda: works() is False)
+    core = running.agent._core
+    running.outside["file"] = ""
+    running.configs.append(("a",))
+    await running.agent.reload()
+    await until(lambda: running.agent._core is not core)
+    assert works() is None
+    assert old.outside._task is None
+    assert core.outside._task is None
+
+
+async def test_a_pause_stops_the_reading_of_the_outside_view(running: Running):
+    running.outside["file"] = str(running.folder / "none.json")
+    running.configs.append(("a",))
+    await running.agent.reload()
+    view = running.agent._core.outside
+    await until(lambda: view._task is not None)
+    (running.folder / "paused").touch()
+    await until(lambda: view._task is None)
+    (running.folder / "paused").unlink()
+    await until(lambda: view._task is not None)
+
+
+def test_the_operators_own_servers_are_among_what_is_contacted(tmp_path: Path):
+    (tmp_path / "k").write_text("ab" * 32)
+    made = configuration(
+        (),
+        (),
+        outside={"url": "https://out.example:8443/api/v1/status"},
+        twin={
+            "address": "192.0.2.7",
+            "udp_ports": [3478, 443],
+            "key_file": str(tmp_path / "k"),
+            "tls_sha256": "ab" * 32,
+        },
+    )
+    rows = contact_rows(made)
+    assert [(r["messenger"], r["target"], r["host"], r["port"], r["seconds"]) for r in rows] == [
+        ("twin", "udp-3478", "192.0.2.7", 3478, None),
+        ("twin", "udp-443", "192.0.2.7", 443, None),
+        ("twin", "tls", "192.0.2.7", 443, None),
+        ("outside", "status", "out.example", 8443, 180.0),
+    ]
+    tables.contacts(rows)
+    assert contact_rows(configuration((), ())) == []

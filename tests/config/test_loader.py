@@ -182,8 +182,24 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("web: {listen: 'example.org:22550'}", 1, "web.listen", "localhost"),
         ("web: {config_file: x}", 1, "web.config_file", "not in this version"),
         ("log: {level: trace}", 1, "log.level", "'debug'"),
-        ("outside: {url: 'https://x.example/'}", 1, "outside", "not in this version"),
-        ("twin: {address: 192.0.2.1}", 1, "twin", "not in this version"),
+        ("outside: {url: 'ftp://x.example/'}", 1, "outside.url", "http://"),
+        ("outside: {url: 'https://a:b@x.example/'}", 1, "outside.url", "password"),
+        ("outside:\n  file: a.json\n  url: 'https://x.example/'", 3, "outside.url", "beside file"),
+        ("outside: {max_age: 0s}", 1, "outside.max_age", "greater than"),
+        ("outside: {maxage: 1m}", 1, "outside.maxage", "did you mean max_age?"),
+        ("twin: {address: 192.0.2.1}", 1, "twin.key_file", "others: key_file, tls_sha256"),
+        ("twin: {address: twin.example}", 1, "twin.address", "must be an IP address"),
+        ("twin: {udp_ports: []}", 1, "twin.udp_ports", "must not be empty"),
+        ("twin: {udp_ports: [3478, 3478]}", 1, "twin.udp_ports", "twice"),
+        ("twin: {udp_ports: [0]}", 1, "twin.udp_ports[0]", "greater than"),
+        ("twin: {udp_ports: [1, 2, 3, 4, 5, 6, 7, 8, 9]}", 1, "twin.udp_ports", "at most 8"),
+        ("twin: {tls_sha256: abc}", 1, "twin.tls_sha256", "64 hexadecimal digits"),
+        (
+            f"twin:\n  address: 192.0.2.1\n  key_file: nowhere\n  tls_sha256: {'ab' * 32}",
+            3,
+            "twin.key_file",
+            "cannot be read: No such file",
+        ),
         ("media: {profile: voip20}", 1, "media", "not in this version"),
         ("localise: {enabled: true}", 1, "localise", "not in this version"),
         ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
@@ -290,6 +306,25 @@ def test_the_documented_defaults_may_be_written_out_in_full(mistakes) -> None:
     assert mistakes(text) == []
 
 
+def test_a_twin_is_configured_as_a_whole(write, problems) -> None:
+    write("twin.key", "ab" * 32 + "\n")
+    digits = "0123456789ABCDEF" * 4
+    colons = ":".join(digits[n : n + 2] for n in range(0, 64, 2))
+    text = (
+        "twin: {address: '2001:DB8::7', udp_ports: [3478, 443], key_file: twin.key,"
+        f" tls_sha256: '{colons}'}}\n"
+    )
+    twin = load(write("callpath.yaml", text)).settings.twin
+    assert (twin.address, twin.udp_ports, twin.tls_port) == ("2001:db8::7", (3478, 443), 443)
+    assert twin.tls_sha256 == digits.lower()
+    assert Path(twin.key_file).name == "twin.key"
+    assert Path(twin.key_file).is_absolute()
+    write("twin.key", "secret")
+    found = problems(write("callpath.yaml", text))
+    assert [(p.line, p.key) for p in found] == [(1, "twin.key_file")]
+    assert "secret" not in str(found[0])
+
+
 def test_a_short_interval_is_for_fast_prefixes_only(write, problems) -> None:
     targets = [
         "{name: in, channel: chat, probe: tcp, host: 192.0.2.1, port: 1}",
@@ -318,3 +353,35 @@ def test_a_short_interval_is_for_fast_prefixes_only(write, problems) -> None:
     assert all("fast_prefixes" in p.message for p in found)
     slow = settings.replace("min_interval: 1s, ", "").replace("interval: 1s", "interval: 60s")
     assert problems(write("callpath.yaml", slow)) == []
+
+
+RESEARCH = "{name: big, channel: media, probe: transfer, url: 'https://a.example/x'}"
+SMALL = "{name: small, channel: media, probe: tcp, host: a.example, port: 1}"
+
+
+def test_what_the_client_profile_forbids_is_not_there(write) -> None:
+    write("own/signal.yaml", messenger_text(targets=[RESEARCH, SMALL]))
+    text = "messengers: [signal]\nmessenger_dirs: [own]\n"
+    client = load(write("callpath.yaml", text))
+    assert [t.target.name for t in client.messengers[0].targets] == ["small"]
+    assert "transfer" not in {t.target.probe for t in client.controls}
+    assert "transfer" not in json.dumps(effective(client)["messengers"])
+    research = load(write("callpath.yaml", f"{text}profile: research\nrisks: accepted\n"))
+    assert [t.target.name for t in research.messengers[0].targets] == ["big", "small"]
+    assert "transfer" in {t.target.probe for t in research.controls}
+
+
+def test_a_mistake_in_what_is_not_there_is_a_mistake(write, problems) -> None:
+    wrong = RESEARCH.replace("transfer,", "transfer, max_bytes: 1000001,")
+    write("own/signal.yaml", messenger_text(targets=[wrong]))
+    (found,) = problems(write("callpath.yaml", "messengers: [signal]\nmessenger_dirs: [own]\n"))
+    assert found.key == "targets[0].max_bytes"
+    assert "1000000" in found.message
+
+
+def test_the_shipped_transfers_never_decide(write) -> None:
+    loaded = load(write("callpath.yaml", "profile: research\nrisks: accepted\n"))
+    everything = [*loaded.controls, *(t for m in loaded.messengers for t in m.targets)]
+    transfers = [t for t in everything if t.target.probe == "transfer"]
+    assert {t.target.messenger for t in transfers} == {"control", "telegram"}
+    assert all(t.informative and t.url.startswith("https://") for t in transfers)

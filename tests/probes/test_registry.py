@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
-from probes.registry import PROBES
+from probes.registry import PROBES, needs_research
 from tests.probes.certificates import NAME
 
-NEEDED: dict[str, dict[str, Any]] = {"https": {"url": f"https://{NAME}/"}, "dns": {"query": NAME}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "https": {"url": f"https://{NAME}/"},
+    "dns": {"query": NAME},
+    "transfer": {"url": f"https://{NAME}/"},
+}
 
 
 def test_every_kind_is_found() -> None:
-    assert set(PROBES) == {"dns", "tcp", "tls", "https", "stun", "turn", "dtls"}
+    assert set(PROBES) == {"dns", "tcp", "tls", "https", "stun", "turn", "dtls", "transfer"}
     with pytest.raises(TypeError):
         PROBES["more"] = PROBES["tcp"]  # type: ignore[index]
 
@@ -23,9 +27,9 @@ def test_every_kind_is_found() -> None:
 def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
     made = PROBES[kind](**NEEDED.get(kind, {}))
     assert made.kind == kind
-    assert made.takes == {"https": "url", "dns": "resolver"}.get(kind, "host")
+    assert made.takes == {"https": "url", "transfer": "url", "dns": "resolver"}.get(kind, "host")
     assert 1 <= made.packets_per_run <= 5
-    assert 100 < made.bytes_per_run < 20_000
+    assert 100 < made.bytes_per_run < (20_000 if not needs_research(made) else 1_300_000)
     assert isinstance(made.handshake, bool)
     assert type(made).__doc__
     assert hash(made) == hash(PROBES[kind](**NEEDED.get(kind, {})))
@@ -54,3 +58,7 @@ def test_public_key_work_is_declared_and_costs_more(
     made = PROBES[kind](**{**NEEDED.get(kind, {}), **options})
     assert made.handshake is handshake
     assert (made.bytes_per_run >= 2000) is handshake
+
+
+def test_only_transfers_are_kept_for_research() -> None:
+    assert [kind for kind, probe in PROBES.items() if needs_research(probe)] == ["transfer"]
