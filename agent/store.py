@@ -152,6 +152,11 @@ class Store:
             for m, t, d, runs, answered, earned, verified, silent in rows
         }
 
+    def rtts(self, network: str) -> dict[str, float]:
+        """The smallest RTT to every address, seconds."""
+        rows = self._read("SELECT address, seconds FROM rtt WHERE network = ?", network)
+        return {str(address): float(seconds) for address, seconds in rows}  # type: ignore[arg-type] # typed columns
+
     # --- states ---
 
     def states(self, network: str) -> dict[tuple[str, str], ChannelState]:

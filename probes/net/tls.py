@@ -8,6 +8,7 @@ keys on a browser's fingerprint is not seen by it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,37 @@ def context(alpn: tuple[str, ...], ca_file: str) -> ssl.SSLContext:
     if alpn:
         made.set_alpn_protocols(list(alpn))
     return made
+
+
+@lru_cache(maxsize=16)
+def believing(alpn: tuple[str, ...] = (), *, short: bool = False) -> ssl.SSLContext:
+    """A client context that believes any chain: for what only asks whether the server speaks.
+
+    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment.
+    """
+    made = ssl.create_default_context()
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    if short:
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+    if alpn:
+        made.set_alpn_protocols(list(alpn))
+    return made
+
+
+def padding(server_name: str, size: int) -> tuple[str, ...]:
+    """Application protocols that make a hello for ``server_name`` at least ``size`` bytes long.
+
+    The list and its headers take 16 bytes beside the names that pad (RFC 7301 section 3.1).
+    """
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = believing().wrap_bio(incoming, outgoing, server_hostname=server_name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    missing = size - len(outgoing.read())
+    if missing <= 0:
+        return ()
+    whole, rest = divmod(missing, 256)
+    return ("http/1.1", *["x" * 255] * whole, "x" * max(1, rest))
 
 
 @dataclass(slots=True)
@@ -106,16 +138,23 @@ class TlsStream:
 
 
 async def secure(
-    trail: Trail, tcp: TcpStream, address: str, server_name: str, alpn: Sequence[str] = ()
+    trail: Trail,
+    tcp: TcpStream,
+    address: str,
+    server_name: str,
+    alpn: Sequence[str] = (),
+    *,
+    instead: ssl.SSLContext | None = None,
 ) -> TlsStream:
-    """The ``tls`` step: a verified handshake for ``server_name``.
+    """The ``tls`` step: a handshake for ``server_name``, verified unless ``instead`` is
+    a context that does not.
 
     Facts: clienthello_bytes, clienthello_acked (did the other side's kernel acknowledge it?),
     tls_version, tls_cipher, alpn, certificate_* (also when verification failed).
     """
     await trail.env.courtesy.handshake(address, server_name)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context(tuple(alpn), trail.env.tls_ca_file).wrap_bio(
+    session = (instead or context(tuple(alpn), trail.env.tls_ca_file)).wrap_bio(
         incoming, outgoing, server_side=False, server_hostname=server_name
     )
     stream = TlsStream(tcp, incoming, outgoing, session)
