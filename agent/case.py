@@ -223,11 +223,11 @@ class Case:
         """Is it in the prefixes that the messenger's file states? None when it states none."""
         if not self.messenger.owner_prefixes:
             return None
-        return _within(address, self.messenger.owner_prefixes)
+        return within(address, self.messenger.owner_prefixes)
 
 
 @lru_cache(maxsize=4096)
-def _within(address: str, prefixes: tuple[str, ...]) -> bool:
+def within(address: str, prefixes: tuple[str, ...]) -> bool:
     ip = parse(address)
     nets = map(ip_network, prefixes)
     return ip is not None and any(ip.version == net.version and ip in net for net in nets)

@@ -6,20 +6,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agent import rounds
+from agent.case import Known, Outside, Twin
 from agent.checks import environment
 from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, usable, works
+from agent.followup import CUT_OFF, Followed, Follower, is_private
+from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
-from agent.plan import Cadence, stretched
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
-from agent.state import WINDOW, ChannelState, Policy, Steady, fold, is_news, resumed
+from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
+from agent.verdicts import explain, tell
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import (
     AgentFigures,
@@ -39,38 +42,10 @@ from probes.model import (
 
 log = logging.getLogger(__name__)
 
-FIELD_INTERVAL = 60.0
-"""Seconds between rounds where rates apply (limits.min_interval)."""
+CHECK_OVER = 88.0
+"""Seconds after which a round by hand goes without further contrasts (design 5.1: 90 in all)."""
 QUIET_ROUNDS = 2
 """Rounds left out after a change of network."""
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What the schedule and state settings come to. ``cadence`` has the byte budget's stretch in
-    it; the controls keep their own."""
-
-    cadence: Cadence
-    controls: Cadence
-    policy: Policy
-
-
-def knobs_of(config: Config) -> Knobs:
-    s = config.settings
-    base = Cadence(s.schedule.interval, s.schedule.handshake_interval)
-    everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
-    # A laboratory's day is shorter: its plan is judged as if it ran at the pace of the field.
-    pace = max(1.0, FIELD_INTERVAL / base.interval)
-    field = Cadence(base.interval * pace, base.handshake_interval * pace)
-    rarer = stretched(everything, field, s.limits.bytes_per_day).handshake_interval
-    cadence = Cadence(base.interval, rarer / pace)
-    if rarer > field.handshake_interval:
-        log.info(
-            "limits.bytes_per_day: handshakes are asked every %.0f s instead of %.0f",
-            cadence.handshake_interval,
-            base.handshake_interval,
-        )
-    return Knobs(cadence, base, Policy(s.state.enter, s.state.leave, s.state.spacing))
 
 
 class Core:
@@ -111,6 +86,10 @@ class Core:
         self.families = BOTH
         self.quiet = 0
         self.ledger = Ledger(figures)
+        research = config.settings.profile == "research"
+        self.follower = Follower(self.env, self.manners, research, figures.contrasts_skipped)
+        self.outside: Outside | None = None
+        self.twin: Twin | None = None
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
@@ -147,6 +126,7 @@ class Core:
         self.learned.note_round(ran, _usable_names(evidence, judgement))
         if judgement.controls:
             self.steady = self.steady.step(str(judgement.status), _CALM)
+        flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
@@ -154,7 +134,7 @@ class Core:
         quiet = self.quiet > 0
         self.quiet = max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
-        return Controls(judgement, mapped, spoiled, quiet)
+        return Controls(judgement, mapped, spoiled, quiet, flapped)
 
     def _heard_lately(self, evidence: list[Evidence], now: float) -> set[str]:
         """The controls that answered in the last rounds, as many as the window of a state has."""
@@ -164,12 +144,13 @@ class Core:
         return {name for name, at in self._heard.items() if now - at < horizon}
 
     def _failing_controls(self) -> frozenset[str]:
-        """Controls have no channel: all of them are asked in full while one that worked fails."""
+        """Controls have no channel: all of them are asked in full while one that worked fails, and
+        while a messenger's state is undecided, so that it is held against controls of its round."""
         failing = any(
             e.proven and e.fresh and works(e.observations) is False
             for e in self.evidence.get(CONTROL, ())
         )
-        return frozenset({""}) if failing else frozenset()
+        return frozenset({""}) if failing or any(self._undecided.values()) else frozenset()
 
     def _surroundings(self, mapped: Mapping[str, frozenset[str]], ran: Ran) -> Surroundings:
         interface, _ = default_route()
@@ -190,6 +171,8 @@ class Core:
         messenger, runner = self.messengers[name], self.runners[name]
         cadence = self.knobs.cadence
         undecided = self._undecided.get(name, frozenset())
+        over = time.monotonic() + CUT_OFF * cadence.interval
+        await self.follower.before(runner, self.evidence.get(CONTROL, ()), cadence)
         ran, controls = await asyncio.gather(
             runner.run(beat, cadence, undecided, self.families), self._controls_of(beat)
         )
@@ -203,7 +186,7 @@ class Core:
         if not judgement.masks and not controls.spoiled:
             self.learned.note_round(ran, _usable_names(evidence, judgement))
             evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        raw = diagnose(messenger, evidence, judgement)
+        raw = await self._diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
@@ -215,6 +198,43 @@ class Core:
         await self._save(states)
         self._flush(name, evidence, shown)
         return shown
+
+    async def _diagnose(
+        self,
+        messenger: MessengerConfig,
+        ran: Ran,
+        evidence: list[Evidence],
+        controls: Controls,
+        over: float,
+    ) -> tuple[Diagnosis, ...]:
+        """Statuses, and where something fails, what was done to it; contrasts are asked until
+        ``over`` (monotonic seconds)."""
+        judgement, now = controls.judgement, time.time()
+        raw = diagnose(messenger, evidence, judgement)
+        if all(d.status is Status.OK for d in raw) and not self.follower.kept:
+            return raw
+        verified = frozenset(
+            e.config.target.name for e in evidence if self.learned.verified(e.config, now)
+        )
+        contrasts = await self.follower.after(
+            Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement),
+            self.evidence[CONTROL],
+            verified,
+            self.knobs.cadence,
+            over - time.monotonic(),
+        )
+        heard = self._heard_lately(self.evidence[CONTROL], now)
+        known = Known(
+            contrasts=contrasts,
+            controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),
+            verified=verified,
+            nearest=self.learned.nearest,
+            flapped=controls.flapped,
+            private_resolver=is_private(self.env),
+            outside=self.outside,
+            twin=self.twin,
+        )
+        return explain(raw, messenger, evidence, judgement, known)
 
     async def _save(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
         """Write what the rounds have added, in one transaction."""
@@ -264,15 +284,19 @@ class Core:
         key = (raw.messenger, raw.channel)
         state = self.states.get(key, ChannelState())
         masked = controls.judgement.masks or not controls.judgement.abroad
-        self.states[key] = state = fold(
+        news = is_news(raw, state.confirmed, concluded)
+        state = fold(
             state,
             Status.UNKNOWN if controls.spoiled else raw.status,
             now,
             controls.judgement.share,
             self.knobs.policy,
             spoiled=masked or controls.spoiled,
-            news=is_news(raw, state.confirmed, concluded),
+            news=news,
         )
+        counts = news and not controls.spoiled
+        state = noted(state, raw, now, self.knobs.policy, counts=counts)
+        self.states[key] = state
         return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
 
     def _is_undecided(self, raw: Diagnosis, name: str, evidence: list[Evidence]) -> bool:
@@ -296,6 +320,7 @@ class Core:
         self.figures.network_changes += 1
         self.states.clear()
         self.quiet = QUIET_ROUNDS
+        self.follower.forget()
         for runner in self.runners.values():
             runner.forget()
         await asyncio.to_thread(self.store.forget_states)
@@ -411,7 +436,7 @@ class Core:
 
     async def check(self, names: tuple[str, ...]) -> Report:
         """``callpath check``: one round of everything, now; raw diagnoses, no state."""
-        beat = Beat(time.time())
+        beat, over = Beat(time.time()), time.monotonic() + CHECK_OVER
         chosen = [self.messengers[name] for name in names]
         controls_task = asyncio.create_task(self._controls(beat, in_full=True))
         self._controls_task = controls_task
@@ -422,32 +447,39 @@ class Core:
             for m in chosen
         ]
         controls = await controls_task
-        judgement = controls.judgement
         diagnoses: list[Diagnosis] = []
         observations: list[Observation] = _observations_of(self.evidence[CONTROL])
         for messenger, task in zip(chosen, tasks, strict=True):
             ran = await task
             runner = self.runners[messenger.name]
-            diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
+            diagnoses += await self._diagnose_once(messenger, runner, ran, controls, over)
             observations += [o for f in ran.finished for o in f.measured.observations]
-        self.steady = Steady(str(judgement.status))
+            observations += self.follower.kept.get(messenger.name, ())
+        self.steady = Steady(str(controls.judgement.status))
         await self._save({})
-        return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
+        told, left_out = tuple(map(tell, diagnoses)), tuple(self.follower.left_out)
+        return Report(time.time(), self.vantage(), told, tuple(observations), left_out)
 
     def asking(self) -> int:
         """How many checks of a round by hand are still under way."""
         return self.controls.going() + sum(r.going() for r in self.runners.values())
 
     async def _diagnose_once(
-        self, messenger: MessengerConfig, runner: Runner, ran: Ran, judgement: Judgement
+        self,
+        messenger: MessengerConfig,
+        runner: Runner,
+        ran: Ran,
+        controls: Controls,
+        over: float,
     ) -> tuple[Diagnosis, ...]:
+        judgement = controls.judgement
         cadence, now = self.knobs.cadence, time.time()
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         if not judgement.masks:
             self.learned.note_round(ran, _usable_names(evidence, judgement))
         # Proven anew: an answer of this very round may be the one that was missing.
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        return diagnose(messenger, evidence, judgement)
+        return await self._diagnose(messenger, ran, evidence, controls, over)
 
     def take_over(self, old: Core) -> None:
         """After a reload: what was measured a moment ago is still true of the same targets, and

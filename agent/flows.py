@@ -13,7 +13,8 @@ from probes.net.address import prefix_of
 ENOUGH = 5
 """Datagrams that must be lost to count as silence."""
 RETURNING = 0.8
-_MSS = 1200  # bytes of a hello that certainly fits into one segment
+MSS = 1200
+"""Bytes of a hello that certainly fits into one segment."""
 
 
 def _tls_elsewhere(case: Case, _: Group) -> Sighting | None:
@@ -103,7 +104,7 @@ def _short_hello_ok(case: Case, group: Group) -> Sighting | None:
     long = [
         o
         for o in group.observations
-        if int(o.facts.get("clienthello_bytes", 0)) > _MSS  # type: ignore[arg-type] # ours: an int
+        if int(o.facts.get("clienthello_bytes", 0)) > MSS  # type: ignore[arg-type] # ours: an int
     ]
     return holds_of(short, spoke) if long else None
 
@@ -172,7 +173,7 @@ def _dresses(case: Case, group: Group) -> list[Observation]:
 
 def _every_dress_silent(case: Case, group: Group) -> Sighting | None:
     asked = _dresses(case, group)
-    silent = all(symptom_of(c) is Symptom.UDP_SILENT for c in asked)
+    silent = all(symptom_of(c) in (Symptom.UDP_SILENT, Symptom.DTLS_SILENT) for c in asked)
     return Sighting(silent, ids_of(asked)) if asked else None
 
 

@@ -32,10 +32,12 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """When a target was last asked: at all, and to the end. Unix seconds, 0 for never."""
+    """When a target was last asked: at all, and to the end. Unix seconds, 0 for never. Before
+    ``until`` its name is not asked again: a filter may remember that it saw it."""
 
     run: float = 0.0
     full: float = 0.0
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,11 @@ class Cadence:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
+    """``deferred``: it would have been asked to the end, and is not yet for the residual window."""
+
     target: TargetConfig
     partial: bool
+    deferred: bool = False
 
 
 def plan(
@@ -67,10 +72,12 @@ def plan(
     for target in targets:
         seen = asked.get(target.target.name, Asked())
         pressing = target.target.channel in undecided
-        if _is_due(target, seen, cadence, pressing, now):
+        wanted = _is_due(target, seen, cadence, pressing, now)
+        waits = wanted and now < seen.until - _TOLERANCE * cadence.interval
+        if wanted and not waits:
             due.append(Ask(target, partial=False))
         elif _connects_between(target) and _elapsed(now, seen.run, cadence.interval):
-            due.append(Ask(target, partial=True))
+            due.append(Ask(target, partial=True, deferred=waits))
     chosen = _rotate(due, asked, undecided)
     # Two dresses at one relay share its one check a minute: whoever went without comes first.
     chosen.sort(key=lambda ask: _waiting_since(ask, asked))

@@ -13,21 +13,24 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent import plan
 from agent.checks import to_check
-from agent.diagnosis import SEEN_FOR, Evidence
+from agent.contrasts import window_of
+from agent.diagnosis import SEEN_FOR, Evidence, works
 from agent.plan import Ask, Asked, Cadence
 from agent.vantage import ControlResult, Judgement
 from config.model import TargetConfig
 from probes.measure import Measured, Memo, measure
-from probes.model import Family, Observation
+from probes.model import Family, Observation, Role
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 
 log = logging.getLogger(__name__)
 
+FIELD_INTERVAL = 60.0
+"""Seconds between rounds where rates apply (limits.min_interval)."""
 SPREAD = 0.1
 """Share of the interval over which a round's checks start; more when there are many."""
 PER_CHECK = 0.005
@@ -37,9 +40,10 @@ SLOT = 0.02
 the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
-PATIENCE = 2 / 3
+PATIENCE = 1 / 2
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
-check must end in its round too, or a silent address would have half the votes."""
+check must end in its round too, or a silent address would have half the votes, and leave time for
+its contrasts."""
 CHECK_CUT_OFF = 80.0
 """Seconds after which a round by hand is judged (design 5.1: at most 90 s)."""
 
@@ -58,12 +62,14 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the controls of one beat said. ``mapped``: our address by STUN operator; ``spoiled``:
-    the round is no evidence, ``quiet`` when because the network has just changed."""
+    the round is no evidence, ``quiet`` when because the network has just changed; ``flapped``: a
+    control answered in the round before and not in this one, or the other way about."""
 
     judgement: Judgement
     mapped: dict[str, frozenset[str]]
     spoiled: bool = False
     quiet: bool = False
+    flapped: bool = False
 
 
 @dataclass(slots=True)
@@ -123,6 +129,8 @@ class Runner:
     seen: dict[str, Seen] = field(default_factory=dict)
     _running: dict[str, UnderWay] = field(default_factory=dict)
     _skips: list[str] = field(default_factory=list)
+    _scale: float = 1.0
+    """Of the seconds that a filter remembers, in a laboratory's shorter day."""
     _sizes: Counter[tuple[str, str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +157,8 @@ class Runner:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
+        self._skips += ["residual"] * sum(ask.deferred for ask in asks)
+        self._scale = min(1.0, cadence.interval / FIELD_INTERVAL)
         gap = spacing(len(asks), cadence.interval) if not in_full else PER_CHECK
         slots: dict[float, asyncio.Event] = {}
         for index, ask in enumerate(asks):
@@ -189,12 +199,12 @@ class Runner:
         seen = self.seen.setdefault(name, Seen())
         task = asyncio.create_task(self._ask(ask, beat, slot, families))
         self._running[name] = UnderWay(task, beat.memo, seen.asked.full)
-        seen.asked = Asked(now, seen.asked.full if ask.partial else now)
+        seen.asked = replace(seen.asked, run=now, full=seen.asked.full if ask.partial else now)
 
     def _not_asked(self, name: str, under_way: UnderWay) -> None:
         """It had its turn, so that it keeps no other from theirs, and stays as due as it was."""
         seen = self.seen.setdefault(name, Seen())
-        seen.asked = Asked(seen.asked.run, under_way.before)
+        seen.asked = replace(seen.asked, full=under_way.before)
 
     async def _ask(
         self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family]
@@ -248,6 +258,10 @@ class Runner:
         seen.last_run = max(o.at for o in observations)
         if not _only_connected(finished):
             seen.conclusive, seen.at = observations, seen.last_run
+            until = 0.0
+            if not any(o.works for o in observations):
+                until = max(o.at + self._scale * window_of(o) for o in observations)
+            seen.asked = replace(seen.asked, until=until)
 
     def turn_of(self, target: TargetConfig, cadence: Cadence) -> float:
         """Seconds within which the target is asked to the end again."""
@@ -309,6 +323,17 @@ def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[Contr
         for e in evidence
         if e.fresh
     ]
+
+
+def flapped(before: Sequence[Evidence], now: Sequence[Evidence]) -> bool:
+    """Did a control that stands for something change?"""
+    outcomes = {e.config.target.name: works(e.observations) for e in before if e.fresh}
+    return any(
+        None not in (known := outcomes.get(e.config.target.name), seen := works(e.observations))
+        and known is not seen
+        for e in now
+        if e.fresh and e.proven and e.config.role not in (Role.AD, Role.DTLS)
+    )
 
 
 def mapped_by_owner(ran: Ran) -> dict[str, frozenset[str]]:

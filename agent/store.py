@@ -16,10 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+from agent.confirm import Named
 from agent.state import ChannelState, Vote
 from agent.trust import Record
-from probes.model import Status
+from probes.model import Certainty, Finding, Mechanism, Status
 
 log = logging.getLogger(__name__)
 
@@ -227,4 +229,19 @@ def _state_from(value: dict[str, object]) -> ChannelState:
         intermittent=bool(value["intermittent"]),
         votes=votes("votes"),
         window=votes("window"),
+        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined]
     )
+
+
+def _named_from(row: dict[str, Any]) -> Named:
+    f = row["finding"]
+    words = {key: tuple(f[key]) for key in ("evidence", "decided", "controls")}
+    finding = Finding(
+        **{
+            **f,
+            **words,
+            "mechanism": Mechanism(f["mechanism"]),
+            "certainty": Certainty(f["certainty"]),
+        }
+    )
+    return Named(finding, int(row["rounds"]), float(row["at"]), tuple(row["controls"]))

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent.core import Core, knobs_of
+from agent.core import Core
+from agent.knobs import knobs_of
 from agent.plan import group_of, group_sizes, interval_of, planned_bytes
 from agent.rounds import Beat
 from agent.scheduler import Schedule

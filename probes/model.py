@@ -258,7 +258,8 @@ def _text(fact: Fact | None) -> str | None:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One rule that fired. ``evidence`` are ids of observations, those of the controls among them;
-    ``told`` says it in words, ``decided`` names the contrasts that decided."""
+    ``told`` says it in words, ``decided`` the contrasts that decided, and ``controls`` are those'
+    numbers (docs/verdicts.md)."""
 
     mechanism: Mechanism
     certainty: Certainty
@@ -268,6 +269,7 @@ class Finding:
     evidence: tuple[str, ...]
     told: str = ""
     decided: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
