@@ -18,11 +18,14 @@ from config.model import MessengerConfig, TargetConfig
 from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dns import DnsProbe
 from probes.dtls import DtlsProbe
+from probes.https import HttpsProbe
 from probes.model import Fact, Observation, Role, Step
 from probes.net.address import is_bogon, parse, prefix_of
 from probes.net.environment import TrustedResolver
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
+from probes.tls import TlsProbe
+from probes.turn import TurnProbe
 from probes.wire import dtls, stun
 
 PORTS = (443, 80, 5222)
@@ -37,6 +40,7 @@ WINDOWS = {
 }
 """Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
 _HELLOS = tuple(WINDOWS)
+_VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +120,9 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     """``failed``: observations of the deciding targets that do not work, of ailing channels."""
     asks: list[FollowUp] = []
     left: list[LeftOut] = []
-    hellos = sample(_with(failed, *_HELLOS))
-    asks += before(hellos, around)
+    asks += before(hellos(failed), around)
     if around.neutral is None:
-        left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos]
+        left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(failed)]
     asks += _ports(sample(_with(failed, Symptom.ADDRESS_SILENT)), around)
     asks += _dresses(_with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
     named = _by_name(messenger, failed)
@@ -130,13 +133,18 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     return asks, left
 
 
-def before(hellos: Failed, around: Around) -> list[FollowUp]:
+def hellos(failed: Failed) -> Failed:
+    """Those that failed when a name had been said, a sample."""
+    return sample(_with(failed, *_HELLOS))
+
+
+def before(said: Failed, around: Around) -> list[FollowUp]:
     """The neutral name at each address, as long as the target's and as far as what failed."""
     neutral = around.neutral
     if neutral is None:
         return []
     asks: dict[tuple[str, int], FollowUp] = {}
-    for config, o in hellos:
+    for config, o in said:
         assert o.address is not None
         size = o.facts.get("clienthello_bytes", 0)
         probe = HelloProbe(
@@ -150,7 +158,12 @@ def before(hellos: Failed, around: Around) -> list[FollowUp]:
 
 
 def _with(failed: Failed, *symptoms: Symptom) -> list[tuple[TargetConfig, Observation]]:
-    return [(c, o) for c, o in failed if symptom_of(o) in symptoms and o.address]
+    """Of the kinds of probe that contrasts know how to vary."""
+    return [(c, o) for c, o in failed if symptom_of(o) in symptoms and o.address and _varied(c)]
+
+
+def _varied(config: TargetConfig) -> bool:
+    return isinstance(config.probe, _VARIED)
 
 
 def sample(
@@ -182,9 +195,7 @@ def _ports(silent: Failed, around: Around) -> list[FollowUp]:
 
 def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
     """The same relay in another dress, and again in its own: the two together are interleaved."""
-    datagrams = [
-        (c, o) for c, o in silent if isinstance(c.probe, DtlsProbe) or c.probe.transport == "udp"
-    ]
+    datagrams = list(silent)
     # A dress that is known to be answered here tells most, and of STUN more than of others.
     datagrams.sort(
         key=lambda it: (it[0].target.name not in around.verified, it[0].target.probe != "stun")
@@ -214,7 +225,7 @@ def _by_name(messenger: MessengerConfig, failed: Failed) -> list[tuple[TargetCon
     """Names that did not resolve, or led to where nothing of the owner's is known to be."""
     found: dict[str, tuple[TargetConfig, Observation]] = {}
     for config, o in failed:
-        if not o.steps or o.steps[0].step is not Step.RESOLVE:
+        if not o.steps or o.steps[0].step is not Step.RESOLVE or not _varied(config):
             continue
         if symptom_of(o) in NAMES or not _owned(messenger, o):
             found.setdefault(config.host, (config, o))
@@ -323,14 +334,10 @@ def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
         for c in seen
         if c.contrast and c.contrast.differs == Differs.NAME and spoke(c)
     }
-    hellos = [
-        (config, o)
-        for config, o in sample(_with(failed, *_HELLOS))
-        if (o.address, config.port) in passed
-    ][:1]
-    if not hellos:
+    said = [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
+    if not said:
         return [], []
-    config, o = hellos[0]
+    config, o = said[0]
     if not around.research:
         return [], [LeftOut(o, Differs.ADDRESS, "profile")]
     if around.far is None:

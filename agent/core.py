@@ -22,7 +22,7 @@ from agent.rounds import Beat, Controls, Ran, Runner
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
-from agent.verdicts import explain, tell
+from agent.verdicts import explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import (
     AgentFigures,
@@ -42,8 +42,6 @@ from probes.model import (
 
 log = logging.getLogger(__name__)
 
-CHECK_OVER = 88.0
-"""Seconds after which a round by hand goes without further contrasts (design 5.1: 90 in all)."""
 QUIET_ROUNDS = 2
 """Rounds left out after a change of network."""
 
@@ -94,7 +92,7 @@ class Core:
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
         self.ready = False
-        self._controls_task: asyncio.Task[Controls] | None = None
+        self.controls_task: asyncio.Task[Controls] | None = None
         self._restore_budget()
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
             self.ledger.of(target).proven = self.learned.proven(target)
@@ -102,7 +100,7 @@ class Core:
 
     # --- rounds ---
 
-    async def _controls(self, beat: Beat, *, in_full: bool) -> Controls:
+    async def run_controls(self, beat: Beat, *, in_full: bool) -> Controls:
         """The controls of one beat: what they say of the line, the network, and of themselves."""
         self.env.own.refresh()
         cadence = self.knobs.controls
@@ -123,7 +121,7 @@ class Core:
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
-        self.learned.note_round(ran, _usable_names(evidence, judgement))
+        self.learned.note_round(ran, usable_names(evidence, judgement))
         if judgement.controls:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
@@ -184,9 +182,9 @@ class Core:
             return ()
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
-            self.learned.note_round(ran, _usable_names(evidence, judgement))
+            self.learned.note_round(ran, usable_names(evidence, judgement))
             evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        raw = await self._diagnose(messenger, ran, evidence, controls, over)
+        raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
@@ -195,11 +193,11 @@ class Core:
         )
         self.evidence[name] = evidence
         states = {k: s for k, s in self.states.items() if k[0] == name}
-        await self._save(states)
+        await self.save(states)
         self._flush(name, evidence, shown)
         return shown
 
-    async def _diagnose(
+    async def diagnose(
         self,
         messenger: MessengerConfig,
         ran: Ran,
@@ -236,7 +234,7 @@ class Core:
         )
         return explain(raw, messenger, evidence, judgement, known)
 
-    async def _save(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
+    async def save(self, states: Mapping[tuple[str, str], ChannelState]) -> None:
         """Write what the rounds have added, in one transaction."""
         trust, rtts = self.learned.unsaved()
         network, budget = self.learned.network, self._budget()
@@ -268,8 +266,8 @@ class Core:
     async def _controls_of(self, beat: Beat) -> Controls | None:
         """The controls of this beat, run by whichever round comes first; None after a bug."""
         if beat.controls is None:
-            beat.controls = self._controls_task = asyncio.create_task(
-                self._controls(beat, in_full=False)
+            beat.controls = self.controls_task = asyncio.create_task(
+                self.run_controls(beat, in_full=False)
             )
             beat.controls.add_done_callback(_log_bug)
         await asyncio.wait([beat.controls])
@@ -432,55 +430,6 @@ class Core:
         spent = self.manners.spent_today()
         return f"{self.manners.day} {spent}".encode()
 
-    # --- one round by hand ---
-
-    async def check(self, names: tuple[str, ...]) -> Report:
-        """``callpath check``: one round of everything, now; raw diagnoses, no state."""
-        beat, over = Beat(time.time()), time.monotonic() + CHECK_OVER
-        chosen = [self.messengers[name] for name in names]
-        controls_task = asyncio.create_task(self._controls(beat, in_full=True))
-        self._controls_task = controls_task
-        tasks = [
-            asyncio.create_task(
-                self.runners[m.name].run(beat, self.knobs.cadence, frozenset(), BOTH, in_full=True)
-            )
-            for m in chosen
-        ]
-        controls = await controls_task
-        diagnoses: list[Diagnosis] = []
-        observations: list[Observation] = _observations_of(self.evidence[CONTROL])
-        for messenger, task in zip(chosen, tasks, strict=True):
-            ran = await task
-            runner = self.runners[messenger.name]
-            diagnoses += await self._diagnose_once(messenger, runner, ran, controls, over)
-            observations += [o for f in ran.finished for o in f.measured.observations]
-            observations += self.follower.kept.get(messenger.name, ())
-        self.steady = Steady(str(controls.judgement.status))
-        await self._save({})
-        told, left_out = tuple(map(tell, diagnoses)), tuple(self.follower.left_out)
-        return Report(time.time(), self.vantage(), told, tuple(observations), left_out)
-
-    def asking(self) -> int:
-        """How many checks of a round by hand are still under way."""
-        return self.controls.going() + sum(r.going() for r in self.runners.values())
-
-    async def _diagnose_once(
-        self,
-        messenger: MessengerConfig,
-        runner: Runner,
-        ran: Ran,
-        controls: Controls,
-        over: float,
-    ) -> tuple[Diagnosis, ...]:
-        judgement = controls.judgement
-        cadence, now = self.knobs.cadence, time.time()
-        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        if not judgement.masks:
-            self.learned.note_round(ran, _usable_names(evidence, judgement))
-        # Proven anew: an answer of this very round may be the one that was missing.
-        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        return await self._diagnose(messenger, ran, evidence, controls, over)
-
     def take_over(self, old: Core) -> None:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
@@ -502,9 +451,9 @@ class Core:
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
-        if self._controls_task is not None:
-            self._controls_task.cancel()
-            await asyncio.gather(self._controls_task, return_exceptions=True)
+        if self.controls_task is not None:
+            self.controls_task.cancel()
+            await asyncio.gather(self.controls_task, return_exceptions=True)
         runners = (self.controls, *self.runners.values())
         await asyncio.gather(*(runner.stop() for runner in runners))
 
@@ -517,7 +466,7 @@ def _log_bug(task: asyncio.Task[Controls]) -> None:
         log.error("bug in the controls' round", exc_info=task.exception())
 
 
-def _usable_names(
+def usable_names(
     evidence: list[Evidence], judgement: Judgement
 ) -> dict[str, tuple[Observation, ...]]:
     return {e.config.target.name: usable(e, judgement) for e in evidence}

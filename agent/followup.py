@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import contrasts
-from agent.case import Differs, symptom_of
+from agent.case import Differs
 from agent.contrasts import Around, Failed, FollowUp, LeftOut
 from agent.diagnosis import Evidence, usable
 from agent.manners import Manners
@@ -81,10 +81,10 @@ class Follower:
             for target in runner.targets
             if target.target.channel in ailing and (seen := runner.seen.get(target.target.name))
             for o in seen.conclusive
-            if o.address and symptom_of(o) in contrasts.WINDOWS and seen.asked.until <= now
+            if seen.asked.until <= now
         ]
         around = self._around(controls, frozenset(), frozenset())
-        asks = contrasts.before(contrasts.sample(failed), around)
+        asks = contrasts.before(contrasts.hellos(failed), around)
         seen_now = await self._ask(asks, _limit(cadence))
         self.kept[runner.name] = (*self.kept.get(runner.name, ()), *seen_now)
 
