@@ -124,19 +124,9 @@ class Symptom(StrEnum):
     BORDER = "border"
 
 
+LINE = (Symptom.MASKED, Symptom.NO_NAMES, Symptom.BORDER)
 HELLO = (Symptom.HELLO_RESET, Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
 NAMES = (Symptom.NAME_REFUSED, Symptom.NAME_SILENT, Symptom.NAME_BOGON, Symptom.NAME_LIE)
-SILENT = (
-    Symptom.NAME_SILENT,
-    Symptom.ADDRESS_SILENT,
-    Symptom.PORT_SILENT,
-    Symptom.HELLO_UNACKED,
-    Symptom.HELLO_ACKED,
-    Symptom.UDP_SILENT,
-    Symptom.DTLS_SILENT,
-)
-"""Where nothing came back: the weakest kind of evidence."""
-
 _STRANGE = (Failure.UNKNOWN_ISSUER, Failure.WRONG_NAME, Failure.BAD_CERTIFICATE)
 _AT_RESOLVE = {Failure.TIMEOUT: Symptom.NAME_SILENT, Failure.BAD_ANSWER: Symptom.NAME_BOGON}
 _AT_CONNECT = {
@@ -194,22 +184,20 @@ class Case:
     seen: tuple[tuple[Evidence, tuple[Observation, ...]], ...]
     judgement: Judgement
     known: Known
+    by_target: Mapping[Target, Evidence]
 
     def of_channel(self) -> Iterator[tuple[Evidence, tuple[Observation, ...]]]:
         return ((e, seen) for e, seen in self.seen if e.config.target.channel == self.channel)
-
-    def evidence_of(self, target: Target) -> Evidence | None:
-        return next((e for e, _ in self.seen if e.config.target == target), None)
 
     def port_of(self, o: Observation) -> int:
         port = o.facts.get("port")
         if isinstance(port, int):
             return port  # a contrast says for itself
-        found = self.evidence_of(o.target)
+        found = self.by_target.get(o.target)
         return found.config.port if found else 0
 
     def host_of(self, o: Observation) -> str:
-        found = self.evidence_of(o.target)
+        found = self.by_target.get(o.target)
         return found.config.host if found else ""
 
     def contrasts(self, differs: Differs) -> list[Observation]:
@@ -241,7 +229,8 @@ def case_of(
     known: Known,
 ) -> Case:
     seen = tuple((e, usable(e, judgement)) for e in evidence)
-    return Case(messenger, channel, seen, judgement, known)
+    by_target = {e.config.target: e for e in evidence}
+    return Case(messenger, channel, seen, judgement, known, by_target)
 
 
 @dataclass(frozen=True, slots=True)

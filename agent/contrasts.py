@@ -118,19 +118,27 @@ def neutrals(controls: Iterable[ControlResult]) -> list[Neutral]:
 
 def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     """``failed``: observations of the deciding targets that do not work, of ailing channels."""
+    channels = dict.fromkeys(config.target.channel for config, _ in failed)
     asks: list[FollowUp] = []
     left: list[LeftOut] = []
-    asks += before(hellos(failed), around)
-    if around.neutral is None:
-        left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(failed)]
-    asks += _ports(sample(_with(failed, Symptom.ADDRESS_SILENT)), around)
-    asks += _dresses(_with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
-    named = _by_name(messenger, failed)
+    named: list[tuple[TargetConfig, Observation]] = []
+    for channel in channels:
+        of_it = [(c, o) for c, o in failed if c.target.channel == channel]
+        asks += before(hellos(of_it), around)
+        if around.neutral is None:
+            left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(of_it)]
+        asks += _ports(sample(_with(of_it, Symptom.ADDRESS_SILENT)), around)
+        asks += _dresses(_with(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
+        named += _by_name(messenger, of_it)
     asks += _matrix(named, around)
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
-    asks += _interleaved(_with(failed, Symptom.NAME_SILENT), around)
-    return asks, left
+    asks += _interleaved(_named_silence(failed), around)
+    return list({(a.address, a.port, a.differs, a.probe): a for a in asks}.values()), left
+
+
+def _named_silence(failed: Failed) -> Failed:
+    return [(c, o) for c, o in failed if symptom_of(o) is Symptom.NAME_SILENT and _varied(c)]
 
 
 def hellos(failed: Failed) -> Failed:
@@ -254,7 +262,7 @@ def _matrix(named: Failed, around: Around) -> list[FollowUp]:
                         probe,
                         trusted.address,
                         trusted.ports[transport],
-                        facts={"query": config.host},
+                        facts={"query": config.host, "transport": transport},
                     )
                 )
     return asks

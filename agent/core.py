@@ -222,6 +222,9 @@ class Core:
             over - time.monotonic(),
         )
         heard = self._heard_lately(self.evidence[CONTROL], now)
+        if ran.in_full:  # a round by hand has no rounds before it, but a memory
+            known_before = (e.config for e in self.evidence[CONTROL])
+            heard |= {c.target.name for c in known_before if self.learned.verified(c, now)}
         known = Known(
             contrasts=contrasts,
             controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.case import Case, Group, Known, case_of, groups
+from agent.case import LINE, Case, Group, Known, case_of, groups
 from agent.diagnosis import Evidence
 from agent.rules import RULES, Rule
 from agent.sighting import Sighting, Sign
@@ -133,7 +133,8 @@ def weigh(rule: Rule, case: Case, inferred: bool, firm: bool) -> float:
         return 1 - rule.base
     base = rule.base - (rule.without_outside if inferred and Sign.UP in rule.needs else 0.0)
     odds = 1.0
-    if _controls_answered(case) < FEW_CONTROLS:
+    of_the_line = rule.symptoms[0] in LINE  # whose controls are the evidence
+    if not of_the_line and _controls_answered(case) < FEW_CONTROLS:
         odds *= FEWER
     if case.known.flapped:
         odds *= FLAPPED

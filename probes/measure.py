@@ -122,8 +122,9 @@ async def measure_at(
 ) -> Observation:
     """Ask ``check`` at one address as a contrast. Raises NotMeasured. Its kind is its own, so that
     it is spaced from others of its kind and not from what it explains."""
-    kind = f"{contrast.differs} {check.probe.subject(check.host)} {facts.get('query', '')}".strip()
-    outcome = await _run(check, env, address, False, f"{kind} {check.probe.kind}")
+    asked = (contrast.differs, check.probe.kind, check.probe.subject(check.host))
+    kind = " ".join((*asked, str(facts.get("transport", ""))))
+    outcome = await _run(check, env, address, False, kind)
     made = _observation(check, env, address, (), outcome, False)
     return replace(made, facts={**made.facts, "port": check.port, **facts}, contrast=contrast)
 

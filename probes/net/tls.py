@@ -152,7 +152,8 @@ async def secure(
     Facts: clienthello_bytes, clienthello_acked (did the other side's kernel acknowledge it?),
     tls_version, tls_cipher, alpn, certificate_* (also when verification failed).
     """
-    await trail.env.courtesy.handshake(address, server_name)
+    port = tcp.sock.getpeername()[1]
+    await trail.env.courtesy.handshake(address, f"{server_name}:{port}")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = (instead or context(tuple(alpn), trail.env.tls_ca_file)).wrap_bio(
         incoming, outgoing, server_side=False, server_hostname=server_name

@@ -1,0 +1,209 @@
+"""Every rule fires on its evidence, and is silent when any of it is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent import verdicts
+from agent.case import Case, Known, groups
+from agent.diagnosis import Evidence, diagnose
+from agent.rules import MECHANISMS, RULES, Rule
+from agent.sighting import Sighting, Sign
+from agent.signs import see
+from agent.verdicts import explain, find
+from probes.model import Certainty, Mechanism, Status
+from tests.agent.building import judgement, seen, target
+from tests.agent.worlds import MESSENGER, WORLDS
+
+BY_ID = {rule.id: rule for rule in RULES}
+NEEDS = [(rule.id, need) for rule in RULES for need in rule.needs]
+
+
+def fired(case: Case) -> set[str]:
+    return {f.rule for group in groups(case) for f in verdicts._fire(case, group)}
+
+
+def test_there_is_a_world_for_every_rule():
+    assert set(WORLDS) == set(BY_ID)
+    assert len(BY_ID) == len(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_fires_on_its_evidence(rule):
+    case = WORLDS[rule.id]()
+    assert rule.id in fired(case)
+    first = find(case)[0]
+    assert first.rule == rule.id, "and is the first to be named in its world"
+    assert first.mechanism is rule.mechanism
+    assert first.told
+
+
+@pytest.mark.parametrize(("rule", "need"), NEEDS, ids=lambda it: getattr(it, "name", it))
+@pytest.mark.parametrize("instead", [None, Sighting(False)], ids=["unmeasured", "not so"])
+def test_a_rule_is_silent_without_any_of_its_needs(rule, need, instead, monkeypatch):
+    case = WORLDS[rule]()
+    monkeypatch.setattr(
+        verdicts, "see", lambda sign, *of: instead if sign is need else see(sign, *of)
+    )
+    assert rule not in fired(case)
+
+
+OF_THE_LINE = {"M1", "M1t", "M2", "M3i"}
+"""What the judgement of the vantage says by itself."""
+
+
+def without(case: Case, rule: Rule, need: Sign) -> Case:
+    """The same world, but what shows ``need`` was not measured."""
+    group = next(g for g in groups(case) if g.symptom in rule.symptoms)
+    sighting = see(need, case, group)
+    assert sighting is not None
+    gone = set(sighting.evidence) - set(group.ids)
+    known = case.known
+    controls = [
+        replace(r, observations=tuple(o for o in r.observations if o.id not in gone))
+        for r in known.controls
+    ]
+    known = replace(
+        known,
+        contrasts=tuple(o for o in known.contrasts if o.id not in gone),
+        controls=tuple(r for r in controls if r.observations),
+    )
+    if not gone or need is Sign.UP:
+        known = replace(known, verified=frozenset(), nearest={}, twin=None, outside=None)
+    kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
+    return replace(case, known=known, seen=kept)
+
+
+# What the failing observation itself shows cannot be left unmeasured.
+SHOWN = {
+    Sign.SEVERAL_PREFIXES,
+    Sign.ICMP_FROM_PATH,
+    Sign.ONE_ISSUER,
+    Sign.STRANGE_ISSUER,
+    Sign.ANSWER_FAILS,
+    Sign.UNVERIFIABLE,
+    Sign.PAGE_REDIRECTS,
+    Sign.OFFLINE_LOCALLY,
+    Sign.OFFLINE,
+    Sign.PORTAL,
+    Sign.TUNNEL,
+    Sign.FAULTY,
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "need"),
+    [(rule, need) for rule, need in NEEDS if need not in SHOWN],
+    ids=lambda it: getattr(it, "name", it),
+)
+def test_a_rule_is_silent_when_the_observations_of_a_contrast_are_missing(rule, need):
+    case = WORLDS[rule]()
+    assert rule not in fired(without(case, BY_ID[rule], need))
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r.firm], ids=lambda rule: rule.id)
+def test_what_is_not_firm_is_suspected_at_the_most(rule, monkeypatch):
+    case = WORLDS[rule.id]()
+    for firm in rule.firm:
+        monkeypatch.setattr(
+            verdicts, "see", lambda sign, *of, f=firm: None if sign is f else see(sign, *of)
+        )
+        finding = next(
+            f for g in groups(case) for f in verdicts._fire(case, g) if f.rule == rule.id
+        )
+        assert finding.certainty is Certainty.SUSPECTED
+        assert finding.confidence <= 0.74
+
+
+def test_every_variant_has_a_mechanism_and_every_mechanism_is_a_variant():
+    assert {rule.variant for rule in RULES} <= set(MECHANISMS)
+    assert {str(m) for m in Mechanism} <= set(MECHANISMS)
+    finer = {variant for variant in MECHANISMS if variant not in set(Mechanism)}
+    assert finer <= {rule.variant for rule in RULES}, "a word that no rule uses"
+
+
+def test_needs_and_firmness_are_signs_that_can_be_seen():
+    for rule in RULES:
+        case = WORLDS[rule.id]()
+        group = next(g for g in groups(case) if g.symptom in rule.symptoms)
+        for sign in (*rule.needs, *rule.firm):
+            see(sign, case, group)
+
+
+def test_few_controls_and_flapping_ones_weaken():
+    case = WORLDS["R15"]()
+    assert find(case)[0].confidence == 0.95
+    few = replace(case, known=replace(case.known, controls=case.known.controls[:2]))
+    assert find(few)[0].confidence == pytest.approx(0.83, abs=0.01)
+    flapped = replace(case, known=replace(case.known, flapped=True))
+    assert find(flapped)[0].confidence == pytest.approx(0.86, abs=0.01)
+
+
+def test_what_is_inferred_is_worth_less_than_what_is_seen_from_outside():
+    from agent.case import Outside
+
+    case = WORLDS["R12"]()
+    outside = Outside({("m", "t0"): True, ("m", "t1"): True})
+    seen_up = replace(case, known=replace(case.known, outside=outside))
+    assert find(case)[0].confidence == 0.85
+    assert find(seen_up)[0].confidence == 0.90
+
+
+def test_a_round_never_confirms():
+    for world in WORLDS.values():
+        assert all(f.certainty is not Certainty.CONFIRMED for f in find(world()))
+
+
+def test_evidence_is_cited_by_id():
+    case = WORLDS["R16"]()
+    ids = {o.id for _, seen in case.seen for o in seen}
+    ids |= {o.id for o in case.known.contrasts}
+    ids |= {o.id for r in case.known.controls for o in r.observations}
+    (finding,) = find(case)
+    assert set(finding.evidence) <= ids
+    assert case.known.contrasts[0].id in finding.evidence
+
+
+def test_a_dead_channel_with_a_likely_rule_is_blocked_and_a_working_one_degraded():
+    case = WORLDS["R16"]()
+    evidence = [e for e, _ in case.seen]
+    raw = diagnose(MESSENGER, evidence, judgement())
+    (web,) = [
+        d for d in explain(raw, MESSENGER, evidence, judgement(), case.known) if d.channel == "web"
+    ]
+    assert (web.status, web.reason) == (Status.BLOCKED, "interference")
+    assert ": blocked, " in web.summary
+    works = target("w9", channel="web", port=443)
+    evidence.append(Evidence(works, (seen(works),), 0.0, True, True))
+    raw = diagnose(MESSENGER, evidence, judgement())
+    (web,) = [
+        d for d in explain(raw, MESSENGER, evidence, judgement(), case.known) if d.channel == "web"
+    ]
+    assert (web.status, web.mechanism) == (Status.DEGRADED, Mechanism.TLS_SNI_RESET)
+
+
+def test_what_works_is_not_looked_at():
+    works = target("w9", channel="web")
+    evidence = [Evidence(works, (seen(works),), 0.0, True, True)]
+    raw = diagnose(MESSENGER, evidence, judgement())
+    assert explain(raw, MESSENGER, evidence, judgement(), Known()) == raw
+
+
+def test_diagnosing_a_thousand_observations_is_cheap(monkeypatch):
+    """How often all of it is gone through does not grow with it. The time is benched."""
+    case = WORLDS["R12"]()
+    counted = [0]
+
+    class Counting(tuple):
+        def __iter__(self):
+            counted[0] += 1
+            return super().__iter__()
+
+    def looks(copies: int) -> int:
+        counted[0] = 0
+        find(replace(case, seen=Counting(case.seen * copies)))
+        return counted[0]
+
+    assert looks(100) <= looks(1) + 5
