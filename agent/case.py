@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from ipaddress import ip_network
 
 from agent.diagnosis import Evidence, usable
@@ -128,6 +128,7 @@ LINE = (Symptom.MASKED, Symptom.NO_NAMES, Symptom.BORDER)
 HELLO = (Symptom.HELLO_RESET, Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
 NAMES = (Symptom.NAME_REFUSED, Symptom.NAME_SILENT, Symptom.NAME_BOGON, Symptom.NAME_LIE)
 _STRANGE = (Failure.UNKNOWN_ISSUER, Failure.WRONG_NAME, Failure.BAD_CERTIFICATE)
+_HEARD = (None, Failure.REFUSED, Failure.RESET)
 _AT_RESOLVE = {Failure.TIMEOUT: Symptom.NAME_SILENT, Failure.BAD_ANSWER: Symptom.NAME_BOGON}
 _AT_CONNECT = {
     Failure.TIMEOUT: Symptom.ADDRESS_SILENT,
@@ -233,20 +234,24 @@ def case_of(
     return Case(messenger, channel, seen, judgement, known, by_target)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """Failures of one kind, which one rule may explain."""
 
     symptom: Symptom
     observations: tuple[Observation, ...]
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(o.address for o in self.observations if o.address))
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        return frozenset(o.address for o in self.observations if o.address)
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         return tuple(o.id for o in self.observations)
+
+    @cached_property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.ids)
 
 
 def groups(case: Case) -> list[Group]:
@@ -317,10 +322,9 @@ def _answering_addresses(case: Case) -> set[str]:
     heard = set()
     everything = [o for _, seen in case.seen for o in seen] + case.contrasts(Differs.PORT)
     for o in everything:
-        connected = any(s.step is Step.CONNECT and s.failure is None for s in o.steps)
-        refused = symptom_of(o) is Symptom.CONNECT_REFUSED
-        if o.address and (connected or refused):
-            heard.add(o.address)
+        for s in o.steps:
+            if s.step is Step.CONNECT and s.failure in _HEARD and o.address:
+                heard.add(o.address)
     return heard
 
 

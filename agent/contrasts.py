@@ -245,26 +245,23 @@ def _owned(messenger: MessengerConfig, o: Observation) -> bool:
 
 
 def _matrix(named: Failed, around: Around) -> list[FollowUp]:
-    """One operator over all its transports; encrypted only for the first name, since handshakes
-    are few a minute."""
+    """One operator over its transports. Encrypted ones are dealt out, one to a channel's first
+    name, since handshakes are few a minute."""
     asks = []
-    for index, (config, o) in enumerate(named):
+    channels: dict[str, int] = {}
+    for config, o in named:
+        channel = config.target.channel
+        first_of_it = channel not in channels
+        turn = channels.setdefault(channel, len(channels))
         for trusted in around.trusted[:1]:
-            for transport in trusted.transports:
-                if index and transport in ("tls", "https"):
-                    continue
+            secured = [t for t in trusted.transports if t in ("tls", "https")]
+            dealt = secured[turn : turn + 1] if first_of_it else []
+            for transport in [t for t in trusted.transports if t not in secured] + dealt:
                 probe = DnsProbe(config.host, resolver=f"{trusted.name}/{transport}")
-                asks.append(
-                    FollowUp(
-                        o,
-                        config,
-                        Differs.RESOLVER,
-                        probe,
-                        trusted.address,
-                        trusted.ports[transport],
-                        facts={"query": config.host, "transport": transport},
-                    )
+                follow = FollowUp(
+                    o, config, Differs.RESOLVER, probe, trusted.address, trusted.ports[transport]
                 )
+                asks.append(replace(follow, facts={"query": config.host, "transport": transport}))
     return asks
 
 

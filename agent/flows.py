@@ -83,8 +83,8 @@ def name_fails_elsewhere(case: Case, group: Group) -> Sighting | None:
 
 
 def _of_group(case: Case, group: Group, differs: Differs) -> list[Observation]:
-    ids = set(group.ids)
-    return [c for c in case.contrasts(differs) if c.contrast is not None and c.contrast.of in ids]
+    asked = case.contrasts(differs)
+    return [c for c in asked if c.contrast is not None and c.contrast.of in group.members]
 
 
 def _other_address_ok(case: Case, group: Group) -> Sighting | None:
@@ -94,7 +94,8 @@ def _other_address_ok(case: Case, group: Group) -> Sighting | None:
         o
         for e, seen in case.seen
         for o in seen
-        if o.id not in group.ids and (e.config.host in same_name or e.config.target.name in names)
+        if o.id not in group.members
+        and (e.config.host in same_name or e.config.target.name in names)
     ]
     return holds_of(others, lambda o: o.works and not o.partial)
 

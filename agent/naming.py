@@ -48,7 +48,9 @@ def _is_right(case: Case, c: Observation) -> bool | None:
 def _trusted_passes(case: Case, group: Group) -> Sighting | None:
     """By the owner's prefixes, or because the target works at the address that was named."""
     asked = _contrasts(case, group, "tcp", "tls", "https")
-    there = [c for c in case.contrasts(Differs.ANSWER) if c.contrast and c.contrast.of in group.ids]
+    there = [
+        c for c in case.contrasts(Differs.ANSWER) if c.contrast and c.contrast.of in group.members
+    ]
     secured = [c for c in there if c.works and any(s.step is Step.TLS for s in c.steps)]
     right = [c for c in asked if _is_right(case, c)]
     if not asked:
@@ -132,8 +134,12 @@ def _other_names_ok(case: Case, group: Group) -> Sighting | None:
 
 def _interleaved_ok(case: Case, group: Group) -> Sighting | None:
     """Five queries for the name and five for a control's, in turn, at the same resolver."""
-    again = [c for c in case.contrasts(Differs.TIME) if c.contrast and c.contrast.of in group.ids]
-    other = [c for c in case.contrasts(Differs.QUERY) if c.contrast and c.contrast.of in group.ids]
+    again = [
+        c for c in case.contrasts(Differs.TIME) if c.contrast and c.contrast.of in group.members
+    ]
+    other = [
+        c for c in case.contrasts(Differs.QUERY) if c.contrast and c.contrast.of in group.members
+    ]
     if not again or not other:
         return None
     silent = all(c.facts.get("answered") == 0 for c in again)

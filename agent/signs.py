@@ -182,7 +182,9 @@ def _up(case: Case, group: Group) -> Sighting | None:
     elsewhere = flows.name_fails_elsewhere(case, group)
     if elsewhere is not None and elsewhere.holds:
         return Sighting(True, elsewhere.evidence, inferred=True)
-    controls = of_results([r for r in alike(case, group.symptom) if r.heard])
+    same_kind = [r for r in alike(case, group.symptom) if r.heard]
+    abroad = [r for r in same_kind if r.config.role is not Role.DOMESTIC]
+    controls = of_results(same_kind) if len(operators(abroad)) >= 2 else None
     owner = _owner_answers(case, group)
     if controls is None or owner is None:
         return None
@@ -212,8 +214,7 @@ def _down_outside(case: Case, group: Group) -> Sighting | None:
 def _owner_answers(case: Case, group: Group) -> Sighting | None:
     """Something of the owner's beside what failed: a sibling, another port or protocol. A name at
     a resolver is not the owner's server."""
-    failed = set(group.ids)
-    others = [o for o in _owners(case) if o.id not in failed]
+    others = [o for o in _owners(case) if o.id not in group.members]
     return holds_of(others, lambda o: o.works)
 
 
@@ -256,7 +257,7 @@ def _other_ports_silent(case: Case, group: Group) -> Sighting | None:
 
 def _other_port_ok(case: Case, group: Group) -> Sighting | None:
     at = over_tcp(_everything(case))
-    there = [o for o in at if o.address in group.addresses and o.id not in group.ids]
+    there = [o for o in at if o.address in group.addresses and o.id not in group.members]
     return holds_of(there, lambda o: connects(o) or symptom_of(o) is Symptom.CONNECT_REFUSED)
 
 

@@ -235,8 +235,9 @@ class Observation:
         failed = self.failed
         if failed is None or failed.failure is Failure.TLS_ALERT:
             return True
-        over_tls = any(step.step is Step.TLS for step in self.steps)
-        return failed.failure is Failure.HTTP_STATUS and over_tls
+        if failed.failure is not Failure.HTTP_STATUS:
+            return False
+        return any(step.step is Step.TLS for step in self.steps)
 
     @property
     def address(self) -> str | None:
