@@ -22,7 +22,7 @@ from agent.rounds import Beat, Controls, Ran, Runner
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
-from agent.verdicts import explain
+from agent.verdicts import ailing, explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import (
     AgentFigures,
@@ -209,7 +209,7 @@ class Core:
         ``over`` (monotonic seconds)."""
         judgement, now = controls.judgement, time.time()
         raw = diagnose(messenger, evidence, judgement)
-        if all(d.status is Status.OK for d in raw) and not self.follower.kept:
+        if not any(map(ailing, raw)) and messenger.name not in self.follower.kept:
             return raw
         verified = frozenset(
             e.config.target.name for e in evidence if self.learned.verified(e.config, now)

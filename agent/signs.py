@@ -271,16 +271,22 @@ def _several_prefixes(case: Case, group: Group) -> Sighting | None:
 
 
 def _early(case: Case, group: Group) -> Sighting | None:
-    nearest = case.known.nearest
     timed = [
-        (o, o.failed.seconds < SOONER * nearest[o.address])
+        (o, o.failed.seconds < SOONER * rtt)
         for o in group.observations
-        if o.failed is not None and o.address is not None and o.address in nearest
+        if o.failed is not None and (rtt := _least_rtt(case, o)) is not None
     ]
     if not timed:
         return None
     early = [o for o, sooner in timed if sooner]
     return Sighting(2 * len(early) > len(timed), tuple(o.id for o in early))
+
+
+def _least_rtt(case: Case, o: Observation) -> float | None:
+    """Seconds; this connection's own, where it was the shorter: a path may have become so."""
+    known = case.known.nearest.get(o.address or "")
+    own = o.facts.get("rtt_seconds")
+    return min(known, own) if known is not None and isinstance(own, float) else known
 
 
 def _icmp_from_path(case: Case, group: Group) -> Sighting | None:

@@ -36,10 +36,15 @@ def explain(
     """The diagnoses with what was done to the traffic, where something fails."""
     return tuple(
         d
-        if d.status is Status.OK or d.reason in ("uncalibrated", "not_measured")
+        if not ailing(d)
         else _with_findings(d, find(case_of(messenger, d.channel, evidence, judgement, known)))
         for d in raw
     )
+
+
+def ailing(d: Diagnosis) -> bool:
+    """Is there anything to explain?"""
+    return d.status is not Status.OK and d.reason not in ("uncalibrated", "not_measured")
 
 
 def _with_findings(d: Diagnosis, findings: tuple[Finding, ...]) -> Diagnosis:
@@ -112,12 +117,12 @@ def _fire(case: Case, group: Group) -> list[Finding]:
 def _finding(
     rule: Rule, case: Case, group: Group, sightings: Sequence[Sighting], firm: bool
 ) -> Finding:
-    confidence = weigh(rule, case, any(s.inferred for s in sightings), firm)
+    confidence = round(weigh(rule, case, any(s.inferred for s in sightings), firm), 2)
     decided = [sign for sign in rule.needs if sign.control]
     return Finding(
         mechanism=rule.mechanism,
         certainty=certainty_of(confidence),
-        confidence=round(confidence, 2),
+        confidence=confidence,
         rule=rule.id,
         variant=rule.variant,
         evidence=tuple(dict.fromkeys((*group.ids, *(i for s in sightings for i in s.evidence)))),
