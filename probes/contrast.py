@@ -16,6 +16,7 @@ from probes.transaction import DEADLINE, ask_udp, schedule
 from probes.wire import dns as wire
 
 SLACK = 1.0
+_FIN = 1  # the kernel counts it among the bytes received
 SURVIVES = 3.0
 """Seconds for which a connection must stand after bytes that no filter can know."""
 
@@ -52,7 +53,7 @@ class HelloProbe:
                     trail, tcp, peer.address, self.server_name, alpn, instead=context
                 )
             finally:
-                trail.facts["server_spoke"] = tcp.info().bytes_received > 0
+                trail.facts["server_spoke"] = tcp.info().bytes_received > _FIN
             if self.url:
                 async with trail.step(Step.EXCHANGE, trail.limit(tls.HANDSHAKE_LIMIT)):
                     answer = await http.exchange(secured, "HEAD", self.url)

@@ -45,13 +45,13 @@ def context(alpn: tuple[str, ...], ca_file: str) -> ssl.SSLContext:
     return made
 
 
-@lru_cache(maxsize=16)
-def believing(alpn: tuple[str, ...] = (), *, short: bool = False) -> ssl.SSLContext:
+def believing(alpn: Sequence[str] = (), *, short: bool = False) -> ssl.SSLContext:
     """A client context that believes any chain: for what only asks whether the server speaks.
 
-    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment.
+    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment. Without
+    trust anchors to load it costs next to nothing.
     """
-    made = ssl.create_default_context()
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
     if short:
         made.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -61,19 +61,25 @@ def believing(alpn: tuple[str, ...] = (), *, short: bool = False) -> ssl.SSLCont
 
 
 def padding(server_name: str, size: int) -> tuple[str, ...]:
-    """Application protocols that make a hello for ``server_name`` at least ``size`` bytes long.
+    """Application protocols that make a hello for ``server_name`` at least ``size`` bytes long;
+    none where it is. OpenSSL pads short hellos itself, so that the length grows by leaps."""
+    filler = 0
+    while True:
+        whole, rest = divmod(filler, 255)
+        names = ["x" * 255] * whole + ["x" * rest] * bool(rest)
+        alpn = ("http/1.1", *names) if names else ()
+        missing = size - _hello_length(server_name, alpn)
+        if missing <= 0:
+            return alpn
+        filler += max(missing, 16)
 
-    The list and its headers take 16 bytes beside the names that pad (RFC 7301 section 3.1).
-    """
+
+def _hello_length(server_name: str, alpn: Sequence[str]) -> int:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = believing().wrap_bio(incoming, outgoing, server_hostname=server_name)
+    session = believing(alpn).wrap_bio(incoming, outgoing, server_hostname=server_name)
     with contextlib.suppress(ssl.SSLWantReadError):
         session.do_handshake()
-    missing = size - len(outgoing.read())
-    if missing <= 0:
-        return ()
-    whole, rest = divmod(missing, 256)
-    return ("http/1.1", *["x" * 255] * whole, "x" * max(1, rest))
+    return len(outgoing.read())
 
 
 @dataclass(slots=True)

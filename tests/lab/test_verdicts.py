@@ -1,194 +1,217 @@
 """What ``callpath check`` says of interference, and of what looks like it, with the shipped
-catalogue unchanged: one healthy round, then one in the other world."""
+catalogue unchanged: one healthy round, then one in another world."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lab import interceptor
+from tests.lab.actions import Lose
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
 from tests.lab.lab import Lab
 from tests.lab.path import Line
 from tests.lab.presets import preset
-from tests.lab.test_agent import by_channel, checked
+from tests.lab.test_agent import by_channel, checked, everything_answers
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-WEB = ("web.whatsapp.com", "*.whatsapp.net", "*.whatsapp.com", "wa.me")
-SURE = ("likely", "confirmed")
-INTERFERENCE = None
+NAMES = ("web.whatsapp.com", "*.whatsapp.net", "*.whatsapp.com", "wa.me")
 RESEARCH = {"profile": "research", "risks": "accepted"}
+RTT = Line(delay=0.050)
+"""Far enough away for an answer that comes too soon to be told."""
+
+Channels = dict[tuple[str, str], Any]
+Rules = tuple[Censor, ...]
 
 
-def impose(lab: Lab, rules: Iterable[Censor]) -> None:
+def after_a_healthy_round(lab: Lab, directory: Path, *rules: Censor, **sections: Any) -> Channels:
+    checked(lab, directory, **sections)
     for rule in rules:
         lab.world.rules.add(rule)
-
-
-def in_another_world(lab: Lab, directory: Path, rules: Iterable[Censor], **sections: Any) -> Any:
-    """The channels of a check after a healthy one."""
-    checked(lab, directory, **sections)
-    impose(lab, rules)
     document = checked(lab, directory, **sections)[1]
-    (directory / "found.json").write_text(json.dumps(document, indent=1))
+    cites_what_it_saw(document)
     return by_channel(document)
+
+
+def cites_what_it_saw(document: Any) -> None:
+    """Evidence and contrasts point at observations of this very document."""
+    ids = {o["id"] for o in document["observations"]}
+    for channel in document["channels"]:
+        for finding in channel["findings"]:
+            assert set(finding["evidence"]) <= ids
+    marked = [o for o in document["observations"] if o["contrast"]]
+    assert {o["contrast"]["of"] for o in marked} <= ids
 
 
 def said(channel: Any) -> tuple[str, str, str]:
     return channel["status"], channel["mechanism"], channel["certainty"]
 
 
-def test_relays_dropped(lab: Lab, tmp_path: Path) -> None:
-    relays = lab.call_relays("telegram")["remote"]
-    drop = preset("ip_drop", remote=relays, protocol="udp")
-    channels = in_another_world(lab, tmp_path, drop)
-    assert said(channels[("telegram", "call")]) == ("blocked", "udp_relay_block", "likely")
+def accused(channels: Channels) -> list[tuple[str, str]]:
+    """Channels of which something is said at likely or better that is somebody's doing."""
+    return [
+        key
+        for key, c in channels.items()
+        if c["status"] == "blocked"
+        or any(
+            f["certainty"] in ("likely", "confirmed") and f["mechanism"] not in NO_INTERFERENCE
+            for f in c["findings"]
+        )
+    ]
 
 
-def test_a_name_resets(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(lab, tmp_path, preset("sni_rewrite", sni=WEB, hop=3))
-    assert said(channels[("whatsapp", "web")]) == ("blocked", "tls_sni_reset", "likely")
+NO_INTERFERENCE = ("congestion", "captive_portal", "isp_outage", "mtu_blackhole", "server_outage")
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields", "channel", "expected"),
-    [
-        ("sni_reset", {"sni": WEB}, "web", "tls_sni_reset"),
-        ("sni_drop", {"sni": WEB}, "web", "tls_sni_drop"),
-        ("sni_drop_delayed", {"sni": WEB}, "web", "tls_sni_drop_delayed"),
-    ],
-)
-def test_names(
-    lab: Lab, tmp_path: Path, kind: str, fields: Any, channel: str, expected: str
+def relays(lab: Lab) -> tuple[str, ...]:
+    return tuple(lab.call_relays("telegram")["remote"])
+
+
+def web(lab: Lab) -> tuple[str, ...]:
+    return lab.catalogue.prefixes(messenger="whatsapp", channel="web")
+
+
+def chat(lab: Lab) -> tuple[str, ...]:
+    pages = lab.catalogue.prefixes(messenger="telegram", channel="web")
+    data_centres = lab.catalogue.prefixes(messenger="telegram", channel="chat")
+    return tuple(p for p in data_centres if p not in pages)
+
+
+CALL, CHAT, WEB = ("telegram", "call"), ("telegram", "chat"), ("whatsapp", "web")
+INTERFERENCE: dict[str, tuple[Callable[[Lab], Rules], tuple[str, str], str]] = {
+    "relays": (
+        lambda lab: preset("ip_drop", remote=relays(lab), protocol="udp"),
+        CALL,
+        "udp_relay_block",
+    ),
+    "cookie": (lambda lab: preset("stun", remote=relays(lab)), CALL, "udp_stun_signature"),
+    "all UDP": (lambda lab: preset("udp_all"), CALL, "udp_block_all"),
+    "addresses": (lambda lab: preset("ip_drop", remote=chat(lab)), CHAT, "ip_drop"),
+    "refused": (lambda lab: preset("ip_refuse", remote=chat(lab)), CHAT, "ip_reject"),
+    "prohibited": (lambda lab: preset("ip_reject", remote=chat(lab)), CHAT, "ip_reject"),
+    "rewritten": (lambda lab: preset("sni_rewrite", sni=NAMES, hop=3), WEB, "tls_sni_reset"),
+    "injected": (lambda lab: preset("sni_reset", sni=NAMES), WEB, "tls_sni_reset"),
+    "swallowed": (lambda lab: preset("sni_drop", sni=NAMES), WEB, "tls_sni_drop"),
+    "beside": (lambda lab: preset("dns_inject", dns=NAMES), WEB, "dns_injection"),
+    "over UDP": (lambda lab: preset("dns_nxdomain", dns=NAMES), WEB, "dns_interception"),
+}
+
+
+@pytest.mark.parametrize("world", INTERFERENCE)
+def test_a_complete_block_is_likely_after_one_healthy_round(
+    lab: Lab, tmp_path: Path, world: str
 ) -> None:
-    channels = in_another_world(lab, tmp_path, preset(kind, **fields))
-    # After five to eight packets of a delayed drop a short answer may have come.
-    status = ("blocked", "degraded") if kind == "sni_drop_delayed" else ("blocked",)
-    found = said(channels[("whatsapp", channel)])
-    assert found[0] in status
-    assert found[1:] == (expected, "likely")
+    rules, channel, mechanism = INTERFERENCE[world]
+    lab.world.rules.line(RTT)
+    channels = after_a_healthy_round(lab, tmp_path, *rules(lab))
+    assert said(channels[channel]) == ("blocked", mechanism, "likely")
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("ip_drop", "ip_drop"), ("ip_refuse", "ip_reject"), ("ip_reject", "ip_reject")],
-)
-def test_addresses(lab: Lab, tmp_path: Path, kind: str, expected: str) -> None:
-    remote = lab.catalogue.prefixes(messenger="telegram", channel="chat")
-    web = lab.catalogue.prefixes(messenger="telegram", channel="web")
-    lab.world.rules.line(Line(delay=0.050))
-    rules = preset(kind, remote=[r for r in remote if r not in web], hop=3)
-    channels = in_another_world(lab, tmp_path, rules)
-    assert said(channels[("telegram", "chat")]) == ("blocked", expected, "likely")
+def test_a_delayed_drop_is_named_whether_or_not_some_answers_come_first(
+    lab: Lab, tmp_path: Path
+) -> None:
+    channels = after_a_healthy_round(lab, tmp_path, *preset("sni_drop_delayed", sni=NAMES))
+    status, mechanism, certainty = said(channels[WEB])
+    assert status in ("blocked", "degraded")
+    assert (mechanism, certainty) == ("tls_sni_drop_delayed", "likely")
 
 
-def test_stun_cookie(lab: Lab, tmp_path: Path) -> None:
-    relays = lab.call_relays("telegram")["remote"]
-    channels = in_another_world(lab, tmp_path, preset("stun", remote=relays))
-    print(channels[("telegram", "call")])
-    assert said(channels[("telegram", "call")]) == ("blocked", "udp_stun_signature", "likely")
-
-
-def test_stun_everywhere(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(lab, tmp_path, preset("stun"))
-    assert said(channels[("telegram", "call")]) == (
-        "unreachable",
-        "udp_stun_signature",
-        "suspected",
-    )
-
-
-def test_udp_all(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(lab, tmp_path, preset("udp_all"))
-    assert said(channels[("telegram", "call")]) == ("blocked", "udp_block_all", "likely")
-
-
-def test_liar(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lie", [["185.1.2.3"], []], ids=["another", "denied"])
+def test_a_lying_resolver(lab: Lab, tmp_path: Path, lie: list[str]) -> None:
     checked(lab, tmp_path)
     for name in lab.catalogue.names:
         if "whatsapp" in name or name == "wa.me":
-            lab.servers.lie(name, "185.1.2.3")
+            lab.servers.lie(name, *lie)
     channels = by_channel(checked(lab, tmp_path)[1])
-    assert said(channels[("whatsapp", "web")]) == ("blocked", "dns_tamper", "likely")
+    assert said(channels[WEB]) == ("blocked", "dns_tamper", "likely")
 
 
-def test_nxdomain(lab: Lab, tmp_path: Path) -> None:
+def test_a_man_in_the_middle(lab: Lab, tmp_path: Path) -> None:
+    lab.servers.intercept()
+    channels = after_a_healthy_round(lab, tmp_path, *preset("mitm", remote=web(lab)))
+    assert said(channels[WEB]) == ("blocked", "tls_mitm", "likely")
+
+
+def test_research_asks_the_name_at_a_control_and_is_surer(lab: Lab, tmp_path: Path) -> None:
+    rules = preset("sni_rewrite", sni=NAMES, hop=3)
+    channels = after_a_healthy_round(lab, tmp_path, *rules, **RESEARCH)
+    assert channels[WEB]["rule"] == "R15"
+    assert channels[WEB]["confidence"] == 0.95
+
+
+def test_stun_that_is_swallowed_everywhere_may_be_the_router_at_home(
+    lab: Lab, tmp_path: Path
+) -> None:
+    channels = after_a_healthy_round(lab, tmp_path, *preset("stun"))
+    assert said(channels[CALL]) == ("unreachable", "udp_stun_signature", "suspected")
+
+
+# --- innocent worlds ---------------------------------------------------------------------------
+
+
+def test_a_silent_owner_is_unreachable_and_nobody_is_accused(lab: Lab, tmp_path: Path) -> None:
+    everything = lab.catalogue.prefixes(messenger="telegram")
+    channels = after_a_healthy_round(lab, tmp_path, *preset("ip_drop", remote=everything))
+    assert accused(channels) == []
+    assert said(channels[CALL])[:2] == ("unreachable", "inconclusive")
+
+
+def test_relays_that_never_answered_here_are_not_blocked(lab: Lab, tmp_path: Path) -> None:
+    """Dead for long: what an old calibration says of them proves nothing."""
+    calibration = everything_answers(lab, "telegram")
+    calibration["at"] = "2026-01-01T00:00:00Z"
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(calibration))
+    for rule in preset("ip_drop", remote=relays(lab), protocol="udp"):
+        lab.world.rules.add(rule)
+    channels = by_channel(checked(lab, tmp_path, calibration=[str(file)])[1])
+    assert said(channels[CALL])[0] == "unreachable"
+    assert accused(channels) == []
+
+
+def test_congestion_on_everything(lab: Lab, tmp_path: Path) -> None:
+    lossy = Censor(match(), Lose(Loss(0.4, seed=5)))
+    assert accused(after_a_healthy_round(lab, tmp_path, lossy)) == []
+
+
+def test_a_captive_portal(lab: Lab, tmp_path: Path) -> None:
+    lab.servers.intercept()
+    channels = after_a_healthy_round(lab, tmp_path, *preset("portal"))
+    assert accused(channels) == []
+    assert said(channels[CALL])[:2] == ("unknown", "captive_portal")
+
+
+def test_a_line_for_small_packets_only(lab: Lab, tmp_path: Path) -> None:
+    assert accused(after_a_healthy_round(lab, tmp_path, *preset("mtu"))) == []
+
+
+def test_an_interceptor_for_everyone_is_a_matter_of_this_host(lab: Lab, tmp_path: Path) -> None:
+    lab.servers.intercept()
+    channels = after_a_healthy_round(lab, tmp_path, *preset("mitm"))
+    assert accused(channels) == []
+    assert channels[WEB]["mechanism"] == "probe_fault"
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def test_the_table_says_it_in_words(lab: Lab, tmp_path: Path) -> None:
     checked(lab, tmp_path)
-    for name in lab.catalogue.names:
-        if "whatsapp" in name or name == "wa.me":
-            lab.servers.lie(name)
-    channels = by_channel(checked(lab, tmp_path)[1])
-    assert said(channels[("whatsapp", "web")]) == ("blocked", "dns_tamper", "likely")
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("dns_inject", "dns_injection"),
-        ("dns_forge", "dns_interception"),
-        ("dns_nxdomain", "dns_interception"),
-    ],
-)
-def test_forged(lab: Lab, tmp_path: Path, kind: str, expected: str) -> None:
-    channels = in_another_world(lab, tmp_path, preset(kind, dns=WEB))
-    print(channels[("whatsapp", "web")])
-    assert said(channels[("whatsapp", "web")]) == ("blocked", expected, "likely")
-
-
-def test_mitm(lab: Lab, tmp_path: Path) -> None:
-    lab.servers.intercept()
-    remote = lab.catalogue.prefixes(messenger="whatsapp", channel="web")
-    channels = in_another_world(lab, tmp_path, preset("mitm", remote=remote))
-    assert said(channels[("whatsapp", "web")]) == ("blocked", "tls_mitm", "likely")
-
-
-def innocent(channels: Any) -> None:
-    for key, c in channels.items():
-        assert c["status"] != "blocked", (key, c)
-
-
-def test_dead_fleet(lab: Lab, tmp_path: Path) -> None:
-    remote = lab.catalogue.prefixes(messenger="telegram")
-    channels = in_another_world(lab, tmp_path, preset("ip_drop", remote=remote))
-    innocent(channels)
-    print(channels[("telegram", "call")])
-    assert said(channels[("telegram", "call")])[0:2] == ("unreachable", "inconclusive")
-
-
-def test_congestion(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(
-        lab,
-        tmp_path,
-        [
-            Censor(
-                match(), __import__("tests.lab.actions", fromlist=["Lose"]).Lose(Loss(0.4, seed=5))
-            )
-        ],
+    for rule in preset("sni_rewrite", sni=NAMES, hop=3):
+        lab.world.rules.add(rule)
+    file = lab.configuration(tmp_path)
+    process = lab.agent(
+        ["check", "whatsapp", "--config", str(file)], stdout=subprocess.PIPE, text=True
     )
-    innocent(channels)
-    print(channels[("telegram", "call")])
-
-
-def test_portal(lab: Lab, tmp_path: Path) -> None:
-    lab.servers.intercept()
-    channels = in_another_world(lab, tmp_path, preset("portal"))
-    innocent(channels)
-    assert said(channels[("telegram", "call")])[0:2] == ("unknown", "captive_portal")
-
-
-def test_mtu(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(lab, tmp_path, preset("mtu"))
-    innocent(channels)
-    for k, c in channels.items():
-        print(k, said(c), c["summary"])
-
-
-def test_research(lab: Lab, tmp_path: Path) -> None:
-    channels = in_another_world(lab, tmp_path, preset("sni_rewrite", sni=WEB, hop=3), **RESEARCH)
-    print(channels[("whatsapp", "web")])
-    assert channels[("whatsapp", "web")]["rule"] == "R15"
+    out, _ = process.communicate(timeout=100)
+    assert "whatsapp web: tls sni reset, likely (80%, rule R16)" in out
+    assert "What decided: the same address answers a neutral name" in out
+    assert "another address: profile: client does not ask it" in out
+    assert interceptor.ADDRESS not in out
