@@ -1,14 +1,14 @@
-"""``python -m bench [NAME...]``: prints the figures that README and docs claim. Needs root: it runs
-inside the simulated internet."""
+"""``python -m bench [NAME...]``: prints the figures that README and docs claim. All but ``diagnosing`` need root:
+they run inside the simulated internet."""
 
 from __future__ import annotations
 
 import platform
 import sys
 
-from bench import footprint
+from bench import diagnosing, footprint
 
-BENCHES = {"footprint": footprint.main}
+BENCHES = {"footprint": footprint.main, "diagnosing": diagnosing.main}
 
 
 def main() -> None:
