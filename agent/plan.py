@@ -22,6 +22,8 @@ JITTER = 0.2
 """A round comes after the interval and up to a fifth of it more (design 7)."""
 DAY = 86400 / (1 + JITTER / 2)
 """Seconds of a day as the plan sees it: rounds are half the jitter longer on average."""
+_LONGEST_WAIT = 450.0
+"""Seconds of the longest residual window (contrasts.py)."""
 _CONNECTS = ("tcp", "tls", "https")
 CONNECT_BYTES = 350
 _MOST = 24.0
@@ -73,7 +75,7 @@ def plan(
         seen = asked.get(target.target.name, Asked())
         pressing = target.target.channel in undecided
         wanted = _is_due(target, seen, cadence, pressing, now)
-        waits = wanted and now < seen.until - _TOLERANCE * cadence.interval
+        waits = wanted and _waits(seen, cadence, now)
         if wanted and not waits:
             due.append(Ask(target, partial=False))
         elif _connects_between(target) and _elapsed(now, seen.run, cadence.interval):
@@ -109,6 +111,11 @@ def _is_due(
     if pressing and target.interval is None:
         interval = min(interval, cadence.interval)
     return _elapsed(now, seen.full, interval)
+
+
+def _waits(seen: Asked, cadence: Cadence, now: float) -> bool:
+    # A clock that was set back must not stop the asking.
+    return now < seen.until - _TOLERANCE * cadence.interval and seen.until - now <= _LONGEST_WAIT
 
 
 def _elapsed(now: float, since: float, interval: float) -> bool:

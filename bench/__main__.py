@@ -1,5 +1,5 @@
-"""``python -m bench [NAME...]``: prints the figures that README and docs claim. All but ``diagnosing`` need root:
-they run inside the simulated internet."""
+"""``python -m bench [NAME...]``: prints the figures that README and docs claim. All but
+``diagnosing`` need root: they run inside the simulated internet."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
 from agent.signs import see
 from agent.verdicts import explain, find
-from probes.model import Certainty, Mechanism, Status
+from probes.model import Certainty, Contrast, Failure, Mechanism, Status
 from tests.agent.building import judgement, seen, target
-from tests.agent.worlds import MESSENGER, WORLDS
+from tests.agent.worlds import MESSENGER, W1, WORLDS, case, hello, neutral
 
 BY_ID = {rule.id: rule for rule in RULES}
 NEEDS = [(rule.id, need) for rule in RULES for need in rule.needs]
@@ -182,6 +182,31 @@ def test_a_dead_channel_with_a_likely_rule_is_blocked_and_a_working_one_degraded
         d for d in explain(raw, MESSENGER, evidence, judgement(), case.known) if d.channel == "web"
     ]
     assert (web.status, web.mechanism) == (Status.DEGRADED, Mechanism.TLS_SNI_RESET)
+
+
+def test_a_neutral_name_that_fails_proves_nothing_after_the_targets_own():
+    """The filter may remember; that it passes all the same counts."""
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=True)
+    fails = neutral(f, Failure.TIMEOUT, clienthello_acked=True)
+    for at, holds in ((5.0, Sighting(True, (fails.id,))), (20.0, None)):
+        made = case([f], contrasts=[replace(fails, at=at)])
+        (group,) = groups(made)
+        assert see(Sign.NEUTRAL_FAILS, made, group) == holds
+    passes = case([f], contrasts=[replace(neutral(f), at=20.0)])
+    (group,) = groups(passes)
+    assert see(Sign.NEUTRAL_OK, passes, group).holds
+
+
+def test_where_a_few_packets_passed_the_neutral_name_must_complete():
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=True)
+    begun = neutral(f, Failure.TIMEOUT, server_spoke=True, clienthello_acked=True)
+    made = case([f], contrasts=[begun])
+    (group,) = groups(made)
+    assert not see(Sign.NEUTRAL_OK, made, group).holds
+    unacked = hello(W1, Failure.TIMEOUT, clienthello_acked=False)
+    made = case([unacked], contrasts=[replace(begun, contrast=Contrast(unacked[1].id, "name"))])
+    (group,) = groups(made)
+    assert see(Sign.NEUTRAL_OK, made, group).holds
 
 
 def test_what_works_is_not_looked_at():
