@@ -27,7 +27,7 @@ from exporters.feed import AgentFigures, ReloadAnswer, Update
 
 log = logging.getLogger(__name__)
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Counts up whenever the same observations would get another status."""
 DRAIN = 5.0
 """Seconds that rounds under way may go on after SIGTERM."""

@@ -7,15 +7,16 @@ from dataclasses import replace
 import pytest
 
 from agent import verdicts
-from agent.case import Case, Known, groups
+from agent.case import Case, Known, Outside, groups
 from agent.diagnosis import Evidence, diagnose
 from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
 from agent.signs import see
 from agent.verdicts import explain, find
 from probes.model import Certainty, Contrast, Failure, Mechanism, Status
+from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
-from tests.agent.worlds import MESSENGER, W1, WORLDS, case, hello, neutral
+from tests.agent.worlds import MESSENGER, W1, WORLDS, case, hello, neutral, udp
 
 BY_ID = {rule.id: rule for rule in RULES}
 NEEDS = [(rule.id, need) for rule in RULES for need in rule.needs]
@@ -142,8 +143,6 @@ def test_few_controls_and_flapping_ones_weaken():
 
 
 def test_what_is_inferred_is_worth_less_than_what_is_seen_from_outside():
-    from agent.case import Outside
-
     case = WORLDS["R12"]()
     outside = Outside({("m", "t0"): True, ("m", "t1"): True})
     seen_up = replace(case, known=replace(case.known, outside=outside))
@@ -207,6 +206,23 @@ def test_where_a_few_packets_passed_the_neutral_name_must_complete():
     made = case([unacked], contrasts=[replace(begun, contrast=Contrast(unacked[1].id, "name"))])
     (group,) = groups(made)
     assert see(Sign.NEUTRAL_OK, made, group).holds
+
+
+@pytest.mark.parametrize(
+    ("addresses", "enough"),
+    [
+        (("198.51.100.1", "198.51.100.2", "203.0.113.1"), True),
+        (("198.51.100.1", "198.51.100.2", "198.51.100.3"), False),
+        (("198.51.100.1", "203.0.113.1"), False),
+    ],
+)
+def test_a_fleet_is_three_relays_in_two_networks(addresses, enough):
+    relays = [target(f"r{i}", probe=StunProbe(), host=a) for i, a in enumerate(addresses)]
+    failed = [udp(relay) for relay in relays]
+    for outside in (None, Outside({("m", "r0"): True})):
+        made = case(failed, channel="call", outside=outside)
+        (group,) = groups(made)
+        assert see(Sign.RELAYS, made, group).holds is enough
 
 
 def test_what_works_is_not_looked_at():
