@@ -13,10 +13,20 @@ from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
 from agent.signs import see
 from agent.verdicts import explain, find
-from probes.model import Certainty, Contrast, Failure, Mechanism, Status
+from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step
 from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
-from tests.agent.worlds import MESSENGER, W1, WORLDS, case, hello, neutral, udp
+from tests.agent.worlds import (
+    MESSENGER,
+    SIBLING,
+    W1,
+    WORLDS,
+    case,
+    controls,
+    hello,
+    neutral,
+    udp,
+)
 
 BY_ID = {rule.id: rule for rule in RULES}
 NEEDS = [(rule.id, need) for rule in RULES for need in rule.needs]
@@ -206,6 +216,46 @@ def test_where_a_few_packets_passed_the_neutral_name_must_complete():
     made = case([unacked], contrasts=[replace(begun, contrast=Contrast(unacked[1].id, "name"))])
     (group,) = groups(made)
     assert see(Sign.NEUTRAL_OK, made, group).holds
+
+
+def up(**given):
+    made = case([hello(W1, Failure.RESET)], **given)
+    (group,) = groups(made)
+    return see(Sign.UP, made, group)
+
+
+def test_a_server_is_thought_up_on_three_conditions_at_once():
+    inferred = up()
+    assert inferred.holds
+    assert inferred.inferred
+    assert not up(verified=frozenset({"sibling"})).holds, "it has to have answered here itself"
+    assert up(beside=[]) is None, "nothing else of the owner was measured"
+    silent = seen(SIBLING, Failure.TIMEOUT, Step.CONNECT, address=SIBLING.host)
+    assert not up(beside=[(SIBLING, silent)]).holds, "nor does anything else of the owner answer"
+    dead = controls(foreign=Failure.TIMEOUT, domestic=Failure.TIMEOUT)
+    assert not up(held_against=dead).holds, "no control of the kind answers"
+    one = tuple(r for r in controls() if r.config.target.name not in ("f1", "f2"))
+    assert up(held_against=one) is None, "one operator's answer says nothing"
+
+
+def test_an_outside_view_is_believed_before_any_inference():
+    alive = up(outside=Outside({("m", "w1"): True}), verified=frozenset(), beside=[])
+    assert (alive.holds, alive.inferred) == (True, False)
+    assert not up(outside=Outside({("m", "w1"): False})).holds
+    assert up(outside=Outside({("m", "other"): False})).inferred, "not measured there"
+
+
+def test_relays_and_dresses_must_have_answered_here():
+    made = WORLDS["R38a"]()
+    (group,) = groups(made)
+    few = replace(made, known=replace(made.known, verified=frozenset({"r0", "r1"})))
+    assert see(Sign.RELAYS, made, group).holds
+    assert not see(Sign.RELAYS, few, group).holds
+    made = WORLDS["R37a"]()
+    (group,) = groups(made)
+    other = replace(made, known=replace(made.known, verified=frozenset({"r1", "r2"})))
+    assert see(Sign.COOKIE_SILENT, made, group).holds
+    assert not see(Sign.COOKIE_SILENT, other, group).holds
 
 
 @pytest.mark.parametrize(

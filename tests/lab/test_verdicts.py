@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from probes.model import SURE, Mechanism
 from tests.lab import interceptor
 from tests.lab.actions import Lose
 from tests.lab.censor import Censor, match
@@ -61,13 +62,9 @@ def accused(channels: Channels) -> list[tuple[str, str]]:
         for key, c in channels.items()
         if c["status"] == "blocked"
         or any(
-            f["certainty"] in ("likely", "confirmed") and f["mechanism"] not in NO_INTERFERENCE
-            for f in c["findings"]
+            f["certainty"] in SURE and Mechanism(f["mechanism"]).interference for f in c["findings"]
         )
     ]
-
-
-NO_INTERFERENCE = ("congestion", "captive_portal", "isp_outage", "mtu_blackhole", "server_outage")
 
 
 def relays(lab: Lab) -> tuple[str, ...]:
