@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 AILING = (Status.UNREACHABLE, Status.DEGRADED)
 UNHURRIED = 40.0
 """Seconds of an interval from which on contrasts have the probes' own limits; below, a share."""
-SHARE = 0.2
+SHARE = 0.15
 CUT_OFF = 0.95
 """Share of the interval after which a round goes on without its contrasts."""
 AT_ONCE = 8

@@ -40,7 +40,7 @@ SLOT = 0.02
 the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
-PATIENCE = 1 / 2
+PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes, and leave time for
 its contrasts."""
