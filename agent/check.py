@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from agent.core import Core
+from agent.rounds import Beat, Controls, Ran
+from agent.state import Steady
 from agent.store import Store
+from agent.verdicts import tell
 from agent.wiring import state_dir
-from config.model import Config
+from config.model import Config, MessengerConfig
 from exporters.feed import AgentFigures
-from probes.model import Report, Status, VantageStatus
+from probes.measure import BOTH
+from probes.model import CONTROL, Diagnosis, Observation, Report, Status, VantageStatus
 
+OVER = 88.0
+"""Seconds after which a round by hand goes without further contrasts (design 5.1: 90 in all)."""
 _SPINNER_PAUSE = 0.2
 
 
@@ -22,7 +29,7 @@ async def run_check(config: Config, names: tuple[str, ...], *, quiet: bool) -> R
     """
     store = Store(state_dir(config))
     core = Core(config, store, AgentFigures(), lambda update: None)
-    round_task = asyncio.create_task(core.check(names))
+    round_task = asyncio.create_task(one_round(core, names))
     try:
         if not quiet and sys.stderr.isatty():
             await _progress(core, round_task)
@@ -32,12 +39,57 @@ async def run_check(config: Config, names: tuple[str, ...], *, quiet: bool) -> R
         store.close()
 
 
+async def one_round(core: Core, names: tuple[str, ...]) -> Report:
+    """Everything, now, and the contrasts of what failed; raw diagnoses, no state."""
+    core.outside.start()
+    beat, over = Beat(time.time()), time.monotonic() + OVER
+    chosen = [core.messengers[name] for name in names]
+    core.controls_task = asyncio.create_task(core.run_controls(beat, in_full=True))
+    cadence = core.knobs.cadence
+    tasks = [
+        asyncio.create_task(
+            core.runners[m.name].run(beat, cadence, frozenset(), BOTH, in_full=True)
+        )
+        for m in chosen
+    ]
+    controls = await core.controls_task
+    await core.outside.first_read()
+    told: list[Diagnosis] = []
+    observations: list[Observation] = [o for e in core.evidence[CONTROL] for o in e.observations]
+    for messenger, task in zip(chosen, tasks, strict=True):
+        ran = await task
+        told += map(tell, await _diagnose(core, messenger, ran, controls, over))
+        observations += [o for f in ran.finished for o in f.measured.observations]
+        observations += core.follower.kept.get(messenger.name, ())
+    core.steady = Steady(str(controls.judgement.status))
+    await core.saving.save({})
+    left_out = tuple(core.follower.left_out)
+    return Report(time.time(), core.vantage(), tuple(told), tuple(observations), left_out)
+
+
+async def _diagnose(
+    core: Core, messenger: MessengerConfig, ran: Ran, controls: Controls, over: float
+) -> tuple[Diagnosis, ...]:
+    runner, judgement = core.runners[messenger.name], controls.judgement
+    cadence, now = core.knobs.cadence, time.time()
+    if not judgement.masks:
+        core.learned.note_round(ran, judgement)
+    # An answer of this very round may be the one that was missing to prove a target.
+    evidence = runner.evidence(ran, cadence, core.learned.proven, now)
+    return await core.diagnose(messenger, ran, evidence, controls, over)
+
+
+def asking(core: Core) -> int:
+    """How many checks of a round by hand are still under way."""
+    return core.controls.going() + sum(r.going() for r in core.runners.values())
+
+
 async def _progress(core: Core, task: asyncio.Task[Report]) -> None:
     from rich.console import Console
 
     with Console(stderr=True).status("asking") as status:
         while not task.done():
-            status.update(f"asking: {core.asking()} targets to go")
+            status.update(f"asking: {asking(core)} targets to go")
             await asyncio.wait([task], timeout=_SPINNER_PAUSE)
 
 

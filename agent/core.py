@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent import rounds
+from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
 from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, works
+from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
@@ -20,16 +22,16 @@ from agent.outside import OutsideView
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
-from agent.state import WINDOW, ChannelState, Steady, fold, is_news, resumed
+from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
+from agent.verdicts import ailing, explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
 from probes.model import (
     CONTROL,
     Diagnosis,
-    Observation,
     Report,
     Status,
     Vantage,
@@ -86,11 +88,13 @@ class Core:
         self.families = BOTH
         self.quiet = 0
         self.ledger = Ledger(figures)
+        research = config.settings.profile == "research"
+        self.follower = Follower(self.env, self.manners, research, figures.contrasts_skipped)
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
         self.ready = False
-        self._controls_task: asyncio.Task[Controls] | None = None
+        self.controls_task: asyncio.Task[Controls] | None = None
         self._restore_budget()
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
             self.ledger.of(target).proven = self.learned.proven(target)
@@ -98,7 +102,7 @@ class Core:
 
     # --- rounds ---
 
-    async def _controls(self, beat: Beat, *, in_full: bool) -> Controls:
+    async def run_controls(self, beat: Beat, *, in_full: bool) -> Controls:
         """The controls of one beat: what they say of the line, the network, and of themselves."""
         self.env.own.refresh()
         cadence = self.knobs.controls
@@ -122,6 +126,7 @@ class Core:
         self.learned.note_round(ran, judgement)
         if judgement.controls:
             self.steady = self.steady.step(str(judgement.status), _CALM)
+        flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
@@ -129,7 +134,7 @@ class Core:
         quiet = self.quiet > 0
         self.quiet = max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
-        return Controls(judgement, mapped, spoiled, quiet)
+        return Controls(judgement, mapped, spoiled, quiet, flapped)
 
     def _heard_lately(self, evidence: list[Evidence], now: float) -> set[str]:
         """The controls that answered in the last rounds, as many as the window of a state has."""
@@ -139,12 +144,13 @@ class Core:
         return {name for name, at in self._heard.items() if now - at < horizon}
 
     def _failing_controls(self) -> frozenset[str]:
-        """Controls have no channel: all of them are asked in full while one that worked fails."""
+        """Controls have no channel: all of them are asked in full while one that worked fails, and
+        while a messenger's state is undecided, so that it is held against controls of its round."""
         failing = any(
             e.proven and e.fresh and not e.config.informative and works(e.observations) is False
             for e in self.evidence.get(CONTROL, ())
         )
-        return frozenset({""}) if failing else frozenset()
+        return frozenset({""}) if failing or any(self._undecided.values()) else frozenset()
 
     def _surroundings(self, mapped: Mapping[str, frozenset[str]], ran: Ran) -> Surroundings:
         interface, _ = default_route()
@@ -165,6 +171,8 @@ class Core:
         messenger, runner = self.messengers[name], self.runners[name]
         cadence = self.knobs.cadence
         undecided = self._undecided.get(name, frozenset())
+        over = time.monotonic() + CUT_OFF * cadence.interval
+        await self.follower.before(runner, self.evidence.get(CONTROL, ()), cadence)
         ran, controls = await asyncio.gather(
             runner.run(beat, cadence, undecided, self.families), self._controls_of(beat)
         )
@@ -177,7 +185,7 @@ class Core:
         if not judgement.masks and not controls.spoiled:
             self.learned.note_round(ran, judgement)
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        raw = diagnose(messenger, evidence, judgement)
+        raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
@@ -190,6 +198,44 @@ class Core:
         await self.saving.save(states)
         self._flush(name, evidence, shown)
         return shown
+
+    async def diagnose(
+        self,
+        messenger: MessengerConfig,
+        ran: Ran,
+        evidence: list[Evidence],
+        controls: Controls,
+        over: float,
+    ) -> tuple[Diagnosis, ...]:
+        """Statuses, and where something fails, what was done to it; contrasts are asked until
+        ``over`` (monotonic seconds)."""
+        judgement, now = controls.judgement, time.time()
+        raw = diagnose(messenger, evidence, judgement)
+        if not any(map(ailing, raw)) and messenger.name not in self.follower.kept:
+            return raw
+        verified = frozenset(
+            e.config.target.name for e in evidence if self.learned.verified(e.config, now)
+        )
+        contrasts = await self.follower.after(
+            Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement),
+            self.evidence[CONTROL],
+            verified,
+            self.knobs.cadence,
+            over - time.monotonic(),
+        )
+        heard = self._heard_lately(self.evidence[CONTROL], now)
+        if ran.in_full:  # a round by hand has no rounds before it, but a memory
+            known_before = (e.config for e in self.evidence[CONTROL])
+            heard |= {c.target.name for c in known_before if self.learned.verified(c, now)}
+        known = Known(
+            contrasts=contrasts,
+            controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),
+            verified=verified,
+            nearest=self.learned.nearest,
+            flapped=controls.flapped,
+            private_resolver=is_private(self.env),
+        )
+        return explain(raw, messenger, evidence, judgement, known)
 
     def _rest(self, name: str, reason: str) -> tuple[Diagnosis, ...]:
         """A round in which nothing may be asked: what is not measured is soon not known."""
@@ -210,8 +256,8 @@ class Core:
     async def _controls_of(self, beat: Beat) -> Controls | None:
         """The controls of this beat, run by whichever round comes first; None after a bug."""
         if beat.controls is None:
-            beat.controls = self._controls_task = asyncio.create_task(
-                self._controls(beat, in_full=False)
+            beat.controls = self.controls_task = asyncio.create_task(
+                self.run_controls(beat, in_full=False)
             )
             beat.controls.add_done_callback(_log_bug)
         await asyncio.wait([beat.controls])
@@ -226,15 +272,19 @@ class Core:
         key = (raw.messenger, raw.channel)
         state = self.states.get(key, ChannelState())
         masked = controls.judgement.masks or not controls.judgement.abroad
-        self.states[key] = state = fold(
+        news = is_news(raw, state.confirmed, concluded)
+        state = fold(
             state,
             Status.UNKNOWN if controls.spoiled else raw.status,
             now,
             controls.judgement.share,
             self.knobs.policy,
             spoiled=masked or controls.spoiled,
-            news=is_news(raw, state.confirmed, concluded),
+            news=news,
         )
+        counts = news and not controls.spoiled
+        state = noted(state, raw, now, self.knobs.policy, counts=counts)
+        self.states[key] = state
         return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
 
     def _is_undecided(self, raw: Diagnosis, fell: bool) -> bool:
@@ -264,6 +314,7 @@ class Core:
         self.figures.network_changes += 1
         self.states.clear()
         self.quiet = QUIET_ROUNDS
+        self.follower.forget()
         for runner in self.runners.values():
             runner.forget()
         await asyncio.to_thread(self.store.forget_states)
@@ -375,49 +426,6 @@ class Core:
         spent = self.manners.spent_today()
         return f"{self.manners.day} {spent}".encode()
 
-    # --- one round by hand ---
-
-    async def check(self, names: tuple[str, ...]) -> Report:
-        """``callpath check``: one round of everything, now; raw diagnoses, no state."""
-        self.outside.start()
-        beat = Beat(time.time())
-        chosen = [self.messengers[name] for name in names]
-        controls_task = asyncio.create_task(self._controls(beat, in_full=True))
-        self._controls_task = controls_task
-        tasks = [
-            asyncio.create_task(
-                self.runners[m.name].run(beat, self.knobs.cadence, frozenset(), BOTH, in_full=True)
-            )
-            for m in chosen
-        ]
-        controls = await controls_task
-        await self.outside.first_read()
-        judgement = controls.judgement
-        diagnoses: list[Diagnosis] = []
-        observations: list[Observation] = _observations_of(self.evidence[CONTROL])
-        for messenger, task in zip(chosen, tasks, strict=True):
-            ran = await task
-            runner = self.runners[messenger.name]
-            diagnoses += await self._diagnose_once(messenger, runner, ran, judgement)
-            observations += [o for f in ran.finished for o in f.measured.observations]
-        self.steady = Steady(str(judgement.status))
-        await self.saving.save({})
-        return Report(time.time(), self.vantage(), tuple(diagnoses), tuple(observations))
-
-    def asking(self) -> int:
-        """How many checks of a round by hand are still under way."""
-        return self.controls.going() + sum(r.going() for r in self.runners.values())
-
-    async def _diagnose_once(
-        self, messenger: MessengerConfig, runner: Runner, ran: Ran, judgement: Judgement
-    ) -> tuple[Diagnosis, ...]:
-        cadence, now = self.knobs.cadence, time.time()
-        if not judgement.masks:
-            self.learned.note_round(ran, judgement)
-        # An answer of this very round may be the one that was missing to prove a target.
-        evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        return diagnose(messenger, evidence, judgement)
-
     def take_over(self, old: Core) -> None:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
@@ -441,9 +449,9 @@ class Core:
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
         await self.outside.stop()
-        if self._controls_task is not None:
-            self._controls_task.cancel()
-            await asyncio.gather(self._controls_task, return_exceptions=True)
+        if self.controls_task is not None:
+            self.controls_task.cancel()
+            await asyncio.gather(self.controls_task, return_exceptions=True)
         runners = (self.controls, *self.runners.values())
         await asyncio.gather(*(runner.stop() for runner in runners))
 
@@ -454,7 +462,3 @@ _CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})
 def _log_bug(task: asyncio.Task[Controls]) -> None:
     if not task.cancelled() and task.exception():
         log.error("bug in the controls' round", exc_info=task.exception())
-
-
-def _observations_of(evidence: list[Evidence]) -> list[Observation]:
-    return [o for e in evidence for o in e.observations]

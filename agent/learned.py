@@ -23,6 +23,8 @@ from config.calibration import covers
 from config.model import Calibrated, TargetConfig
 from probes.model import Observation
 
+VERIFIED_FOR = 7 * 86400.0
+CALIBRATED_FOR = 30 * 86400.0
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
@@ -36,7 +38,7 @@ class Learned:
         self.networks = networks.load(store.get("networks"))
         self.current: Network | None = self.networks[0] if self.networks else None
         self.trust: dict[TrustKey, Record] = {}
-        self._nearest: dict[str, float] = {}
+        self.nearest: dict[str, float] = {}
         self._unsaved_trust: dict[TrustKey, Record] = {}
         self._unsaved_rtts: dict[str, float] = {}
         self._load()
@@ -55,7 +57,8 @@ class Learned:
 
     def _load(self) -> None:
         self.trust = self.store.trust(self.current.id) if self.current else {}
-        for of_the_old_network in (self._nearest, self._unsaved_trust, self._unsaved_rtts):
+        self.nearest = self.store.rtts(self.current.id) if self.current else {}
+        for of_the_old_network in (self._unsaved_trust, self._unsaved_rtts):
             of_the_old_network.clear()
 
     @property
@@ -97,6 +100,14 @@ class Learned:
             time.time() if now is None else now,
         )
 
+    def verified(self, target: TargetConfig, now: float) -> bool:
+        """Did it answer here within seven days, or to a calibration within thirty?"""
+        record = self.trust.get(_key(target))
+        if record and record.last_verified and now - record.last_verified <= VERIFIED_FOR:
+            return True
+        known = covers(self.calibration, target.target, dress_of(target))
+        return known is not None and now - known.at <= CALIBRATED_FOR
+
     def note_round(self, ran: Ran, vantage: Judgement) -> None:
         """Count the verified answers of one round; what masks discard is left out."""
         seen = [
@@ -115,8 +126,8 @@ class Learned:
             record = after_run(before, target.proof, answered, siblings, at)
             self.trust[key] = self._unsaved_trust[key] = record
             for address, rtt in _smallest(usable):
-                if rtt < self._nearest.get(address, math.inf):
-                    self._nearest[address] = self._unsaved_rtts[address] = rtt
+                if rtt < self.nearest.get(address, math.inf):
+                    self.nearest[address] = self._unsaved_rtts[address] = rtt
 
     def unsaved(self) -> tuple[dict[TrustKey, Record], dict[str, float]]:
         """The records that changed and the RTTs that became smaller since it was last asked."""

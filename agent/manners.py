@@ -50,6 +50,7 @@ class Manners:
     _packets: dict[tuple[str, str], deque[tuple[float, int]]] = field(default_factory=dict)
     _handshakes: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
     _next_handshake: dict[str, float] = field(default_factory=dict)
+    _spared: dict[str, float] = field(default_factory=dict)
     _counted: int = 0
 
     async def check(self, target: Target, address: str, port: int, kind: str, packets: int) -> None:
@@ -57,6 +58,8 @@ class Manners:
         fast = self._is_fast(address)
         if self.limits.min_interval < MINUTE and not fast:
             raise NotMeasured("outside_fast_prefixes")
+        if self.is_spared(address):
+            raise NotMeasured("residual")
         await self._space(address, port, kind, self.limits.min_interval)
         if not fast:
             self._spend_packets(target, packets)
@@ -78,6 +81,13 @@ class Manners:
             await asyncio.sleep(start - now)
             self._refuse_when_spent()
 
+    def spare(self, address: str, seconds: float) -> None:
+        """Ask nothing there for so long: a filter may remember what was just asked."""
+        self._spared[address] = time.monotonic() + seconds
+
+    def is_spared(self, address: str) -> bool:
+        return bool(self._spared) and self._spared.get(address, 0.0) > time.monotonic()
+
     def inherit(self, old: Manners) -> None:
         """Go on where ``old`` stopped: a reload is no licence to ask twice."""
         self.traffic.add(old.traffic.sent, old.traffic.received)
@@ -85,6 +95,7 @@ class Manners:
         self.paused, self.day, self.day_bytes = old.paused, old.day, old.day_bytes
         self._last, self._packets = old._last, old._packets
         self._handshakes, self._next_handshake = old._handshakes, old._next_handshake
+        self._spared = old._spared
 
     def spent_today(self) -> int:
         """Bytes of this UTC day, both directions; survives a restart through ``day_bytes``."""
@@ -103,6 +114,7 @@ class Manners:
         self._last = {k: t for k, t in self._last.items() if now - t < horizon}
         self._handshakes = {k: q for k, q in self._handshakes.items() if q and now - q[-1] < MINUTE}
         self._packets = {k: q for k, q in self._packets.items() if q and now - q[-1][0] < MINUTE}
+        self._spared = {k: t for k, t in self._spared.items() if t > now}
         self._next_handshake = {k: t for k, t in self._next_handshake.items() if t > now}
 
     def refusal(self) -> str:

@@ -22,6 +22,8 @@ JITTER = 0.2
 """A round comes after the interval and up to a fifth of it more (design 7)."""
 DAY = 86400 / (1 + JITTER / 2)
 """Seconds of a day as the plan sees it: rounds are half the jitter longer on average."""
+_LONGEST_WAIT = 450.0
+"""Seconds of the longest residual window (contrasts.py)."""
 _CONNECTS = ("tcp", "tls", "https")
 CONNECT_BYTES = 350
 _MOST = 24.0
@@ -32,10 +34,12 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """When a target was last asked: at all, and to the end. Unix seconds, 0 for never."""
+    """When a target was last asked: at all, and to the end. Unix seconds, 0 for never. Before
+    ``until`` its name is not asked again: a filter may remember that it saw it."""
 
     run: float = 0.0
     full: float = 0.0
+    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,11 @@ class Cadence:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
+    """``deferred``: it would have been asked to the end, and is not yet for the residual window."""
+
     target: TargetConfig
     partial: bool
+    deferred: bool = False
 
 
 def plan(
@@ -70,10 +77,12 @@ def plan(
     for target in targets:
         seen = asked.get(target.target.name, Asked())
         pressing = target.target.channel in undecided
-        if _is_due(target, seen, cadence, pressing, now):
+        wanted = _is_due(target, seen, cadence, pressing, now)
+        waits = wanted and _waits(seen, cadence, now)
+        if wanted and not waits:
             due.append(Ask(target, partial=False))
         elif _connects_between(target) and _elapsed(now, seen.run, cadence.interval):
-            due.append(Ask(target, partial=True))
+            due.append(Ask(target, partial=True, deferred=waits))
     chosen = _rotate(due, asked, undecided)
     # Two dresses at one relay share its one check a minute: whoever went without comes first.
     chosen.sort(key=lambda ask: _waiting_since(ask, asked))
@@ -118,6 +127,11 @@ def _is_on_grid(since: float, interval: float, phase: float, now: float) -> bool
     if since <= 0 or since > now:
         return True
     return math.floor(now / interval - phase) > math.floor(since / interval - phase + 0.5)
+
+
+def _waits(seen: Asked, cadence: Cadence, now: float) -> bool:
+    # A clock that was set back must not stop the asking.
+    return now < seen.until - _TOLERANCE * cadence.interval and seen.until - now <= _LONGEST_WAIT
 
 
 def _elapsed(now: float, since: float, interval: float) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.confirm import settled
 from agent.state import ChannelState
 from agent.vantage import MASKING, Judgement
-from probes.model import Diagnosis, Status, Vantage, VantageStatus
+from agent.verdicts import tell
+from probes.model import Diagnosis, Finding, Status, Vantage, VantageStatus
 
 _HIDDEN = {
     VantageStatus.OFFLINE: "this line is offline",
@@ -19,7 +21,10 @@ _HIDDEN = {
 def present(
     raw: Diagnosis, state: ChannelState, vantage: VantageStatus, *, quiet: bool
 ) -> Diagnosis:
-    """``raw`` with the confirmed status in its place, and a sentence that says why they differ."""
+    """``raw`` with the confirmed status in its place, and a sentence that says why they differ.
+
+    Findings are shown with a status that they explain: none with ok, nor before one is confirmed.
+    """
     what = raw.summary.partition(":")[0]
 
     def unknown(reason: str, why: str) -> Diagnosis:
@@ -28,6 +33,7 @@ def present(
             status=Status.UNKNOWN,
             reason=reason,
             summary=f"{what}: not known, {why}.",
+            findings=raw.findings if raw.status is Status.UNKNOWN else (),
             intermittent=False,
             since=None,
         )
@@ -44,15 +50,29 @@ def present(
         return unknown("settling", f"too few rounds to be sure; the last one saw: {raw.status}")
     shown = state.shown
     if shown is raw.status:
-        return replace(raw, since=state.since, intermittent=state.intermittent)
-    return replace(
+        found = () if shown is Status.OK else settled(raw.findings, state.named)
+        same = replace(raw, since=state.since, intermittent=state.intermittent, findings=found)
+        return tell(same)
+    differing = replace(
         raw,
         status=shown,
         reason="intermittent" if state.intermittent else f"confirmed_{shown}",
         summary=_differs(what, shown, raw, state),
         intermittent=state.intermittent,
         since=state.since,
+        findings=_findings(shown, raw, state),
     )
+    return tell(differing)
+
+
+def _findings(shown: Status, raw: Diagnosis, state: ChannelState) -> tuple[Finding, ...]:
+    """A block goes by what the rounds before found while the last one lacks a contrast."""
+    if shown is Status.OK:
+        return ()
+    found = raw.findings
+    if shown is Status.BLOCKED and not raw.interference:
+        found = tuple(n.finding for n in state.named)
+    return settled(found, state.named)
 
 
 def _differs(what: str, shown: Status, raw: Diagnosis, state: ChannelState) -> str:

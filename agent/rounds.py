@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 
 from agent import plan
 from agent.checks import to_check
-from agent.diagnosis import SEEN_FOR, Evidence
+from agent.contrasts import window_of
+from agent.diagnosis import SEEN_FOR, Evidence, works
+from agent.knobs import FIELD_INTERVAL
 from agent.plan import Ask, Asked, Cadence
 from agent.vantage import ControlResult, Judgement
 from config.model import TargetConfig
 from probes.measure import Measured, Memo, measure
-from probes.model import Family, Observation
+from probes.model import Family, Observation, Role
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 
@@ -38,9 +40,10 @@ SLOT = 0.05
 the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
-PATIENCE = 2 / 3
+PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
-check must end in its round too, or a silent address would have half the votes."""
+check must end in its round too, or a silent address would have half the votes, and leave time for
+its contrasts."""
 CHECK_CUT_OFF = 80.0
 """Seconds after which a round by hand is judged (design 5.1: at most 90 s)."""
 
@@ -59,12 +62,14 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the controls of one beat said. ``mapped``: our address by STUN operator; ``spoiled``:
-    the round is no evidence, ``quiet`` when because the network has just changed."""
+    the round is no evidence, ``quiet`` when because the network has just changed; ``flapped``: a
+    control answered in the round before and not in this one, or the other way about."""
 
     judgement: Judgement
     mapped: dict[str, frozenset[str]]
     spoiled: bool = False
     quiet: bool = False
+    flapped: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +131,8 @@ class Runner:
     seen: dict[str, Seen] = field(default_factory=dict)
     _running: dict[str, UnderWay] = field(default_factory=dict)
     _skips: list[str] = field(default_factory=list)
+    _scale: float = 1.0
+    """Of the seconds that a filter remembers, in a laboratory's shorter day."""
     _sizes: Counter[tuple[str, str, str]] = field(init=False)
     _turns: dict[str, float] = field(default_factory=dict)
     _turns_at: Cadence | None = None
@@ -154,6 +161,8 @@ class Runner:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
         asks = [ask for ask in asks if ask.target.target.name not in self._running]
+        self._skips += ["residual"] * sum(ask.deferred for ask in asks)
+        self._scale = min(1.0, cadence.interval / FIELD_INTERVAL)
         gap = PER_CHECK if in_full else spacing(len(asks), cadence.interval, self.others)
         slots: dict[float, asyncio.Event] = {}
         for index, ask in enumerate(asks):
@@ -194,12 +203,13 @@ class Runner:
         seen = self.seen.setdefault(name, Seen())
         task = asyncio.create_task(self._ask(ask, beat, slot, families))
         self._running[name] = UnderWay(task, beat.memo, seen.asked.full)
-        seen.asked = Asked(now, seen.asked.full if ask.partial else now)
+        full = seen.asked.full if ask.partial else now
+        seen.asked = Asked(now, full, seen.asked.until)
 
     def _not_asked(self, name: str, under_way: UnderWay) -> None:
         """It had its turn, so that it keeps no other from theirs, and stays as due as it was."""
         seen = self.seen.setdefault(name, Seen())
-        seen.asked = Asked(seen.asked.run, under_way.before)
+        seen.asked = Asked(seen.asked.run, under_way.before, seen.asked.until)
 
     async def _ask(
         self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family]
@@ -253,6 +263,10 @@ class Runner:
         seen.last_run = max(o.at for o in observations)
         if not _only_connected(finished):
             seen.conclusive, seen.at = observations, seen.last_run
+            until = 0.0
+            if not any(o.works for o in observations):
+                until = max(o.at + self._scale * window_of(o) for o in observations)
+            seen.asked = Asked(seen.asked.run, seen.asked.full, until)
 
     def turn_of(self, target: TargetConfig, cadence: Cadence) -> float:
         """Seconds within which the target is asked to the end again."""
@@ -322,6 +336,20 @@ def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[Contr
         for e in evidence
         if e.fresh and not e.config.informative
     ]
+
+
+def flapped(before: Sequence[Evidence], now: Sequence[Evidence]) -> bool:
+    """Did a control that stands for something change?"""
+    outcomes = {e.config.target.name: works(e.observations) for e in before if e.fresh}
+    return any(
+        None not in (known := outcomes.get(e.config.target.name), seen := works(e.observations))
+        and known is not seen
+        for e in now
+        if e.fresh
+        and e.proven
+        and not e.config.informative
+        and e.config.role not in (Role.AD, Role.DTLS)
+    )
 
 
 def mapped_by_owner(ran: Ran) -> dict[str, frozenset[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from agent.confirm import Named, recount
 from probes.model import Diagnosis, Status
 
 SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.BLOCKED: 2, Status.UNREACHABLE: 2}
@@ -48,6 +49,8 @@ class ChannelState:
     votes: tuple[Vote, ...] = ()
     window: tuple[Vote, ...] = field(default=())
     unmeasured: int = 0
+    named: tuple[Named, ...] = ()
+    """What was found while the channel was not ok."""
 
     @property
     def success_ratio(self) -> float | None:
@@ -97,6 +100,17 @@ def fold(
     return _comes_and_goes(_move(state, policy))
 
 
+def noted(
+    state: ChannelState, raw: Diagnosis, at: float, policy: Policy, *, counts: bool
+) -> ChannelState:
+    """With what this round found, when it ``counts``; what is ok again is forgotten."""
+    if state.confirmed is Status.OK and raw.status is Status.OK:
+        return replace(state, named=()) if state.named else state
+    if not counts or not raw.findings:
+        return state
+    return replace(state, named=recount(state.named, raw.findings, at, policy.spacing))
+
+
 def is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str]) -> bool:
     """Did this round itself see what ``raw`` says beyond what is confirmed?
 
@@ -135,13 +149,29 @@ def _move(state: ChannelState, policy: Policy) -> ChannelState:
     if worse:
         mildest = min(worse, key=lambda vote: SEVERITY[vote.status])
         if SEVERITY[mildest.status] > current:
-            return _enter(state, mildest.status, worse[0].at)
+            return _enter(state, _mostly(worse, mildest.status), worse[0].at)
+        if state.confirmed is Status.UNREACHABLE and _all(worse, Status.BLOCKED):
+            return _enter(state, Status.BLOCKED, worse[0].at)
     better = _run(state.votes, policy.leave)
     if better and not state.intermittent:
         worst = max(better, key=lambda vote: SEVERITY[vote.status])
         if SEVERITY[worst.status] < current:
             return _enter(state, worst.status, better[0].at)
+        if state.confirmed is Status.BLOCKED and _all(better, Status.UNREACHABLE):
+            return _enter(state, Status.UNREACHABLE, better[0].at)
     return state
+
+
+def _mostly(votes: tuple[Vote, ...], mildest: Status) -> Status:
+    """A contrast may be missing in one round of a block: what most of them said decides."""
+    if SEVERITY[mildest] < SEVERITY[Status.BLOCKED]:
+        return mildest
+    blocked = sum(vote.status is Status.BLOCKED for vote in votes)
+    return Status.BLOCKED if 2 * blocked > len(votes) else Status.UNREACHABLE
+
+
+def _all(votes: tuple[Vote, ...], status: Status) -> bool:
+    return all(vote.status is status for vote in votes)
 
 
 def _run(votes: tuple[Vote, ...], length: int) -> tuple[Vote, ...]:

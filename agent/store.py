@@ -13,12 +13,15 @@ import os
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+from agent.confirm import Named
 from agent.state import ChannelState, Vote
 from agent.trust import Record
-from probes.model import Status
+from probes.model import Certainty, Finding, Mechanism, Status
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +157,11 @@ class Store:
             for m, t, d, runs, answered, earned, verified, silent in rows
         }
 
+    def rtts(self, network: str) -> dict[str, float]:
+        """The smallest RTT to every address, seconds."""
+        rows = self._read("SELECT address, seconds FROM rtt WHERE network = ?", network)
+        return {str(address): float(seconds) for address, seconds in rows}  # type: ignore[arg-type] # typed columns
+
     # --- states ---
 
     def states(self, network: str) -> dict[tuple[str, str], ChannelState]:
@@ -197,6 +205,7 @@ def _written(state: ChannelState) -> dict[str, object]:
         "intermittent": state.intermittent,
         "votes": _votes(state.votes),
         "window": _votes(state.window),
+        "named": [asdict(named) for named in state.named],
     }
 
 
@@ -239,4 +248,19 @@ def _state_from(value: dict[str, object]) -> ChannelState:
         intermittent=bool(value["intermittent"]),
         votes=votes("votes"),
         window=votes("window"),
+        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined]
     )
+
+
+def _named_from(row: dict[str, Any]) -> Named:
+    f = row["finding"]
+    words = {key: tuple(f[key]) for key in ("evidence", "decided", "controls")}
+    finding = Finding(
+        **{
+            **f,
+            **words,
+            "mechanism": Mechanism(f["mechanism"]),
+            "certainty": Certainty(f["certainty"]),
+        }
+    )
+    return Named(finding, int(row["rounds"]), float(row["at"]), tuple(row["controls"]))

@@ -1,5 +1,5 @@
-"""``python -m bench [NAME...]``: prints the figures that README and docs claim. Needs root: it runs
-inside network namespaces of its own."""
+"""``python -m bench [NAME...]``: prints the figures that README and docs claim. All but
+``diagnosing`` need root: they run inside network namespaces of their own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, footprint, profile, scale
+from bench import cost, diagnosing, footprint, profile, scale
 
 BENCHES = {
     "footprint": footprint.main,
     "cost": cost.main,
     "scale": scale.main,
     "profile": profile.main,
+    "diagnosing": diagnosing.main,
 }
 
 

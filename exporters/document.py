@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from probes.model import Certainty, Diagnosis, Fact, Observation, Report, Status, TargetState
+from probes.model import Diagnosis, Fact, Observation, Report, TargetState
 
 VERSION = 1
 
@@ -44,22 +44,21 @@ def in_order(diagnoses: Iterable[Diagnosis]) -> list[Diagnosis]:
 
 
 def _channel(d: Diagnosis) -> dict[str, Any]:
-    first = d.findings[0] if d.findings else None
-    nothing = "none" if d.status is Status.OK else "inconclusive"
+    first = d.first
     return {
         "messenger": d.messenger,
         "channel": d.channel,
         "status": str(d.status),
         "intermittent": d.intermittent,
-        "mechanism": first.mechanism if first else nothing,
-        "certainty": str(first.certainty if first else Certainty.NONE),
+        "mechanism": str(d.mechanism),
+        "certainty": str(d.certainty),
         "confidence": first.confidence if first else 0,
         "rule": first.rule if first else "",
         "summary": d.summary,
         "reason": d.reason,
         "findings": [
             {
-                "mechanism": f.mechanism,
+                "mechanism": str(f.mechanism),
                 "certainty": str(f.certainty),
                 "confidence": f.confidence,
                 "rule": f.rule,
@@ -93,7 +92,9 @@ def observation(o: Observation) -> dict[str, Any]:
         "channel": o.target.channel,
         "target": o.target.name,
         "probe": o.target.probe,
-        "contrast": {"of": o.contrast.of, "differs": o.contrast.differs} if o.contrast else None,
+        "contrast": {"of": o.contrast.of, "differs": str(o.contrast.differs)}
+        if o.contrast
+        else None,
         "at": timestamp(o.at),
         "ok": o.ok,
         "works": o.works,

@@ -79,6 +79,7 @@ class AgentFigures:
     rounds: Counter[str] = field(default_factory=Counter)
     rounds_skipped: Counter[str] = field(default_factory=Counter)
     checks_skipped: Counter[str] = field(default_factory=Counter)
+    contrasts_skipped: Counter[str] = field(default_factory=Counter)
     lag: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     durations: dict[str, Histogram] = field(default_factory=dict)
     budget_bytes: int = 0

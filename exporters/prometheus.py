@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import Metric
 
 from exporters.feed import Histogram, TargetFigures
 from exporters.mirror import Mirror
-from probes.model import Status, VantageStatus
+from probes.model import Certainty, Mechanism, Status, VantageStatus
 
 CHANNEL = ["messenger", "channel"]
 TARGET = [*CHANNEL, "target", "probe"]
@@ -36,6 +36,7 @@ class Collector:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._channels()
+        yield from self._verdicts()
         yield from self._checks()
         yield from self._vantage()
         yield from self._agent()
@@ -79,6 +80,38 @@ class Collector:
             if figures is not None and figures.success_ratio is not None:
                 ratio.add_metric(labels, figures.success_ratio)
         yield from (status, deciding, working, ratio, since)
+
+    def _verdicts(self) -> Iterator[Metric]:
+        mechanism = GaugeMetricFamily(
+            "callpath_channel_mechanism",
+            "What is done to the channel's traffic, as the most certain finding names it.",
+            labels=[*CHANNEL, "mechanism"],
+        )
+        interference = GaugeMetricFamily(
+            "callpath_channel_interference",
+            "Whether a rule at likely or better names interference.",
+            labels=CHANNEL,
+        )
+        certainty = GaugeMetricFamily(
+            "callpath_channel_certainty",
+            "How sure the first finding is; exactly one certainty is 1.",
+            labels=[*CHANNEL, "certainty"],
+        )
+        confidence = GaugeMetricFamily(
+            "callpath_channel_confidence_ratio",
+            "Confidence of the first finding; absent without one.",
+            labels=CHANNEL,
+        )
+        for d in self._mirror.diagnoses:
+            labels = [d.messenger, d.channel]
+            for each in Mechanism:
+                mechanism.add_metric([*labels, str(each)], float(each is d.mechanism))
+            interference.add_metric(labels, float(d.interference))
+            for one in Certainty:
+                certainty.add_metric([*labels, str(one)], float(one is d.certainty))
+            if d.first is not None:
+                confidence.add_metric(labels, d.first.confidence)
+        yield from (mechanism, interference, certainty, confidence)
 
     def _checks(self) -> Iterator[Metric]:
         yield from self._last_runs()
@@ -219,6 +252,12 @@ class Collector:
             "reason",
             {**dict.fromkeys(SKIP_REASONS, 0), **agent.checks_skipped},
         )
+        yield _counter(
+            "callpath_contrasts_skipped",
+            "Follow-up checks that were deferred or forbidden; what they would tell is not known.",
+            "reason",
+            {**dict.fromkeys(CONTRAST_SKIP_REASONS, 0), **agent.contrasts_skipped},
+        )
 
     def _spending(self) -> Iterator[Metric]:
         agent = self._mirror.agent
@@ -278,7 +317,9 @@ SKIP_REASONS = (
     "outside_fast_prefixes",
     "packet_budget",
     "paused",
+    "residual",
 )
+CONTRAST_SKIP_REASONS = tuple(sorted((*SKIP_REASONS, "no_control", "profile", "time")))
 
 
 def _catalogue_day(version: str) -> float:

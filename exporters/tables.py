@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.document import in_order
-from probes.model import Diagnosis, Fact, Observation, Report, Status
+from probes.model import Diagnosis, Fact, Mechanism, Observation, Report, Status
 from probes.wire.text import clean
 
 _STYLES = {
@@ -43,7 +43,7 @@ def report(shown: Report, seconds: float) -> None:
         Text.assemble("This line is ", (status, _STYLES[status]), f": {shown.vantage.reason}.")
     )
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("messenger", "channel", "status", "servers"):
+    for name in ("messenger", "channel", "status", "mechanism", "certainty", "servers"):
         table.add_column(name, no_wrap=True)
     table.add_column("what was seen", overflow="fold", ratio=1)
     for d in in_order(shown.diagnoses):
@@ -51,6 +51,8 @@ def report(shown: Report, seconds: float) -> None:
             d.messenger,
             d.channel,
             Text(str(d.status), _STYLES[str(d.status)]),
+            mechanism_words(d),
+            str(d.certainty) if d.first else "",
             f"{d.working} of {d.measured}",
             _sentence(d),
         )
@@ -58,12 +60,32 @@ def report(shown: Report, seconds: float) -> None:
     console.print(table)
     failing = [d for d in in_order(shown.diagnoses) if d.status not in (Status.OK, Status.UNKNOWN)]
     for d in failing:
+        _decided(console, d)
         _failing_targets(console, d, shown.observations)
+    if shown.left_out and failing:
+        console.print("\nNot compared, so that some rules had to be silent:")
+        for words in shown.left_out:
+            console.print(f"  {words}")
     console.print(f"\n{len(shown.observations)} observations in {seconds:.0f} s.")
 
 
 def _sentence(d: Diagnosis) -> str:
     return d.summary.partition(": ")[2] or d.summary
+
+
+def mechanism_words(d: Diagnosis) -> str:
+    """For people: nothing where nothing is wrong."""
+    return "" if d.mechanism is Mechanism.NONE else str(d.mechanism).replace("_", " ")
+
+
+def _decided(console: Console, d: Diagnosis) -> None:
+    """Each finding, and what it rests on."""
+    for f in d.findings:
+        name = str(f.mechanism).replace("_", " ")
+        head = f"\n{d.messenger} {d.channel}: {name}, {f.certainty}"
+        console.print(f"{head} ({f.confidence:.0%}, rule {f.rule}): {f.told}.")
+        if f.decided:
+            console.print(f"  What decided: {'; '.join(f.decided)}.")
 
 
 def _failing_targets(console: Console, d: Diagnosis, seen: Sequence[Observation]) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 
-from probes.model import Fact, Failure, Family, Observation, Step, StepResult, Target
+from probes.model import Contrast, Fact, Failure, Family, Observation, Step, StepResult, Target
 from probes.net import resolver
 from probes.net.address import OwnAddresses, family_of, is_askable, is_bogon, parse
 from probes.net.environment import Environment
@@ -132,6 +132,18 @@ async def _measure(
     return Measured(tuple(observations), tuple(skipped), frozenset(mapped))
 
 
+async def measure_at(
+    check: Check, env: Environment, address: str, contrast: Contrast, facts: dict[str, Fact]
+) -> Observation:
+    """Ask ``check`` at one address as a contrast. Raises NotMeasured. Its kind is its own, so that
+    it is spaced from others of its kind and not from what it explains."""
+    asked = (contrast.differs, check.probe.kind, check.probe.subject(check.host))
+    kind = " ".join((*asked, str(facts.get("transport", ""))))
+    outcome = await _run(check, env, address, False, kind)
+    made = _observation(check, env, address, (), outcome, False)
+    return replace(made, facts={**made.facts, "port": check.port, **facts}, contrast=contrast)
+
+
 async def _all(runs: list[Coroutine[object, object, Outcome]]) -> list[Outcome | BaseException]:
     """The results of all runs, a NotMeasured among them as a value."""
     if len(runs) != 1:
@@ -238,8 +250,11 @@ def _question(check: Check, partial: bool) -> tuple[object, ...]:
     return (check.probe, check.probe.subject(check.host), check.rfc_timers)
 
 
-async def _run(check: Check, env: Environment, address: str, partial: bool) -> Outcome:
-    kind = "tcp" if partial else f"{check.probe.kind} {check.probe.subject(check.host)}".strip()
+async def _run(
+    check: Check, env: Environment, address: str, partial: bool, kind: str = ""
+) -> Outcome:
+    named = f"{check.probe.kind} {check.probe.subject(check.host)}".strip()
+    kind = "tcp" if partial else kind or named
     packets = 1 if partial else check.probe.packets_per_run
     await env.courtesy.check(check.target, address, check.port, kind, packets)
     trail = Trail(env, check.timeout, partial, check.rfc_timers)

@@ -114,6 +114,71 @@ class Certainty(StrEnum):
     CONFIRMED = "confirmed"
 
 
+class Mechanism(StrEnum):
+    """What was done to the traffic. A closed list: it is a metric label. docs/verdicts.md."""
+
+    DNS_TAMPER = "dns_tamper"
+    DNS_INJECTION = "dns_injection"
+    DNS_INTERCEPTION = "dns_interception"
+    DNS_UDP_BLOCK = "dns_udp_block"
+    IP_DROP = "ip_drop"
+    IP_REJECT = "ip_reject"
+    PORT_BLOCK = "port_block"
+    ALLOWLIST = "allowlist"
+    TLS_SNI_RESET = "tls_sni_reset"
+    TLS_SNI_DROP = "tls_sni_drop"
+    TLS_SNI_DROP_DELAYED = "tls_sni_drop_delayed"
+    TLS_MITM = "tls_mitm"
+    TLS_FINGERPRINT_BLOCK = "tls_fingerprint_block"
+    TLS_BURST_POLICING = "tls_burst_policing"
+    HTTP_BLOCKPAGE = "http_blockpage"
+    PROTOCOL_SIGNATURE = "protocol_signature"
+    FLOW_FREEZE = "flow_freeze"
+    THROTTLE_POLICED = "throttle_policed"
+    THROTTLE_SHAPED = "throttle_shaped"
+    UDP_BLOCK_ALL = "udp_block_all"
+    UDP_STUN_SIGNATURE = "udp_stun_signature"
+    UDP_DTLS_SIGNATURE = "udp_dtls_signature"
+    UDP_RELAY_BLOCK = "udp_relay_block"
+    UDP_AFTER_N = "udp_after_n"
+    UDP_SIZE_RULE = "udp_size_rule"
+    QUIC_BLOCK = "quic_block"
+    CALL_FLOW_BLOCK = "call_flow_block"
+    MEDIA_DEGRADED_TARGETED = "media_degraded_targeted"
+    MEDIA_ONE_WAY = "media_one_way"
+    PARTIAL_BLOCK = "partial_block"
+    # Not interference.
+    SERVER_OUTAGE = "server_outage"
+    SERVER_REFUSAL = "server_refusal"
+    SERVER_SLOW = "server_slow"
+    TARGET_RETIRED = "target_retired"
+    RATE_LIMITED = "rate_limited"
+    CONGESTION = "congestion"
+    PATH_DEGRADED = "path_degraded"
+    MEDIA_DEGRADED_GENERAL = "media_degraded_general"
+    MTU_BLACKHOLE = "mtu_blackhole"
+    LOCAL_FILTER = "local_filter"
+    # The place that measures.
+    LOCAL_OUTAGE = "local_outage"
+    ISP_OUTAGE = "isp_outage"
+    INTERNATIONAL_OUTAGE = "international_outage"
+    CAPTIVE_PORTAL = "captive_portal"
+    TUNNELLED = "tunnelled"
+    PROBE_FAULT = "probe_fault"
+    RESIDUAL = "residual"
+    # No answer.
+    INCONCLUSIVE = "inconclusive"
+    NONE = "none"
+
+    @property
+    def interference(self) -> bool:
+        """Is it somebody's doing, not an outage, an accident or the vantage's own trouble?"""
+        return self in _INTERFERENCE
+
+
+_INTERFERENCE = frozenset(list(Mechanism)[: list(Mechanism).index(Mechanism.SERVER_OUTAGE)])
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One thing to ask. ``name`` is unique within its messenger; ``channel`` is "" for controls."""
@@ -174,8 +239,9 @@ class Observation:
         failed = self.failed
         if failed is None or failed.failure is Failure.TLS_ALERT:
             return True
-        over_tls = any(step.step is Step.TLS for step in self.steps)
-        return failed.failure is Failure.HTTP_STATUS and over_tls
+        if failed.failure is not Failure.HTTP_STATUS:
+            return False
+        return any(step.step is Step.TLS for step in self.steps)
 
     @property
     def address(self) -> str | None:
@@ -202,14 +268,19 @@ def _text(fact: Fact | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule that fired."""
+    """One rule that fired. ``evidence`` are ids of observations, those of the controls among them;
+    ``told`` says it in words, ``decided`` the contrasts that decided, and ``controls`` are those'
+    numbers (docs/verdicts.md)."""
 
-    mechanism: str
+    mechanism: Mechanism
     certainty: Certainty
     confidence: float
     rule: str
     variant: str
     evidence: tuple[str, ...]
+    told: str = ""
+    decided: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +317,29 @@ class Diagnosis:
     intermittent: bool = False
     since: float | None = None
 
+    @property
+    def first(self) -> Finding | None:
+        """The most certain finding."""
+        return self.findings[0] if self.findings else None
+
+    @property
+    def mechanism(self) -> Mechanism:
+        if self.first is not None:
+            return self.first.mechanism
+        return Mechanism.NONE if self.status is Status.OK else Mechanism.INCONCLUSIVE
+
+    @property
+    def certainty(self) -> Certainty:
+        return self.first.certainty if self.first is not None else Certainty.NONE
+
+    @property
+    def interference(self) -> bool:
+        """Does a rule at likely or better name interference?"""
+        return any(f.mechanism.interference and f.certainty in SURE for f in self.findings)
+
+
+SURE = (Certainty.LIKELY, Certainty.CONFIRMED)
+
 
 @dataclass(frozen=True, slots=True)
 class Vantage:
@@ -264,3 +358,5 @@ class Report:
     vantage: Vantage
     diagnoses: tuple[Diagnosis, ...]
     observations: tuple[Observation, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
+    """Contrasts that were not asked, in words, each with the reason."""

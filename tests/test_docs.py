@@ -13,11 +13,13 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+from agent.case import Differs
 from agent.cli import app
 from config import schema
-from exporters.prometheus import SKIP_REASONS, render
-from probes.model import Failure, Status, Step, VantageStatus
+from exporters.prometheus import CONTRAST_SKIP_REASONS, SKIP_REASONS, render
+from probes.model import Certainty, Failure, Mechanism, Status, Step, VantageStatus
 from probes.registry import PROBES
+from tests.agent import reach
 from tests.exporters.building import NOW, mirror
 
 ROOT = Path(__file__).parents[1]
@@ -236,7 +238,7 @@ def test_vantage_statuses():
 def reasons() -> set[str]:
     """What diagnosis and presentation can give as a channel's reason, read from their code."""
     found: set[str] = set()
-    for module in ("diagnosis", "present"):
+    for module in ("diagnosis", "present", "verdicts"):
         tree = ast.parse((ROOT / "agent" / f"{module}.py").read_text())
         for node in ast.walk(tree):
             found.update(_reasons(node))
@@ -279,6 +281,36 @@ def test_reasons():
     assert {"ok", "quorum", "settling", "offline", "STEP:FAILURE"} <= made
     documented = first_cells(sections(text("statuses"), 3)["Reasons"])
     assert documented == made
+
+
+# --- verdicts --------------------------------------------------------------------------------
+
+
+def test_mechanisms():
+    section = sections(text("verdicts"))["Mechanisms"]
+    last = {"inconclusive", "none"}
+    assert first_cells(section) | last == {str(m) for m in Mechanism}
+    assert last <= ticked(section)
+
+
+def test_what_contrasts_differ_in():
+    section = sections(text("verdicts"))["How it is found"]
+    assert first_cells(section) == {str(differs) for differs in Differs}
+
+
+def test_certainties():
+    assert first_cells(sections(text("verdicts"))["How sure"]) == {str(c) for c in Certainty}
+
+
+def test_the_table_of_what_each_rule_reaches():
+    """``python -m tests.agent.reach`` prints it anew."""
+    assert reach.table() in text("verdicts")
+
+
+def test_reasons_of_contrasts_that_were_not_asked():
+    row = next(line for line in text("metrics").splitlines() if "contrasts_skipped" in line)
+    named = ticked(row) - {"callpath_contrasts_skipped_total", "reason"}
+    assert named | set(SKIP_REASONS) == set(CONTRAST_SKIP_REASONS)
 
 
 # --- commands --------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def family_of(address: str) -> Family:
     return Family.IPV6 if ":" in address else Family.IPV4
 
 
+@lru_cache(maxsize=REMEMBERED)
 def prefix_of(address: str) -> str:
     """The /24 or /48 that stands for a network (design 6)."""
     length = 48 if ":" in address else 24

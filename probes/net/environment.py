@@ -32,7 +32,8 @@ class Courtesy(Protocol):
         asked for in it, where there is one."""
 
     async def handshake(self, address: str, name: str) -> None:
-        """Before a TLS handshake: at most two a minute per destination and name, 500 ms apart."""
+        """Before a TLS handshake: at most two a minute per destination and name, 500 ms apart.
+        ``name`` has the port in it, since another port is another service."""
 
 
 class NoCourtesy:

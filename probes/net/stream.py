@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from probes.model import Failure, Step
+from probes.net.address import parse
 from probes.net.errors import Refusal
-from probes.net.udp import IP_RECVERR, IPV6_RECVERR, icmp_failures
+from probes.net.udp import IP_RECVERR, IPV6_RECVERR, icmp_failures, icmp_sender
 from probes.trail import Peer, Trail
 
 CONNECT_LIMIT = 10.0
@@ -97,7 +98,8 @@ class TcpStream:
 async def connect(trail: Trail, peer: Peer) -> AsyncIterator[TcpStream]:
     """The ``connect`` step: a TCP connection to a literal address, closed on leaving.
 
-    Facts: rtt_seconds (the kernel's, from SYN to SYN-ACK), retransmissions.
+    Facts: rtt_seconds (the kernel's, from SYN to SYN-ACK), retransmissions; icmp_from_target, where
+    an ICMP error ended it: did the address itself send it, or a router on the way?
     """
     six = ":" in peer.address
     sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
@@ -132,8 +134,9 @@ async def _connect(sock: socket.socket, peer: Peer, trail: Trail, six: bool) -> 
     try:
         await _connected(sock, (peer.address, peer.port))
     except OSError as error:
-        for failure in _queued(sock):
+        for failure, sender in _queued(sock):
             if failure is not Failure.REFUSED:  # an RST has no ICMP: its errno is the word
+                trail.facts["icmp_from_target"] = parse(sender) == parse(peer.address)
                 raise Refusal(failure, f"ICMP while connecting: {error}") from error
         raise
     sock.setsockopt(level, option, 0)
@@ -160,12 +163,14 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _queued(sock: socket.socket) -> list[Failure]:
-    found: list[Failure] = []
+def _queued(sock: socket.socket) -> list[tuple[Failure, str]]:
+    """The words for queued ICMP errors, and who sent them."""
+    found: list[tuple[Failure, str]] = []
     for _ in range(4):
         try:
             _data, ancillary, _flags, _ = sock.recvmsg(512, 512, socket.MSG_ERRQUEUE)
         except OSError:
             break
-        found.extend(icmp_failures(ancillary))
+        sender = icmp_sender(ancillary)
+        found.extend((failure, sender) for failure in icmp_failures(ancillary))
     return found

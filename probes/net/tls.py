@@ -8,6 +8,7 @@ keys on a browser's fingerprint is not seen by it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import ssl
@@ -48,6 +49,43 @@ def context(alpn: tuple[str, ...], ca_file: str, pinned: bool = False) -> ssl.SS
     if alpn:
         made.set_alpn_protocols(list(alpn))
     return made
+
+
+def believing(alpn: Sequence[str] = (), *, short: bool = False) -> ssl.SSLContext:
+    """A client context that believes any chain: for what only asks whether the server speaks.
+
+    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment. Without
+    trust anchors to load it costs next to nothing.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    if short:
+        made.maximum_version = ssl.TLSVersion.TLSv1_2
+    if alpn:
+        made.set_alpn_protocols(list(alpn))
+    return made
+
+
+def padding(server_name: str, size: int) -> tuple[str, ...]:
+    """Application protocols that make a hello for ``server_name`` at least ``size`` bytes long;
+    none where it is. OpenSSL pads short hellos itself, so that the length grows by leaps."""
+    filler = 0
+    while True:
+        whole, rest = divmod(filler, 255)
+        names = ["x" * 255] * whole + ["x" * rest] * bool(rest)
+        alpn = ("http/1.1", *names) if names else ()
+        missing = size - _hello_length(server_name, alpn)
+        if missing <= 0:
+            return alpn
+        filler += max(missing, 16)
+
+
+def _hello_length(server_name: str, alpn: Sequence[str]) -> int:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = believing(alpn).wrap_bio(incoming, outgoing, server_hostname=server_name)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        session.do_handshake()
+    return len(outgoing.read())
 
 
 @dataclass(slots=True)
@@ -119,8 +157,10 @@ async def secure(
     alpn: Sequence[str] = (),
     *,
     pin: str = "",
+    instead: ssl.SSLContext | None = None,
 ) -> TlsStream:
-    """The ``tls`` step: a verified handshake for ``server_name``.
+    """The ``tls`` step: a handshake for ``server_name``, verified unless ``instead`` is
+    a context that does not.
 
     ``pin``: SHA-256 of the one certificate that will do, hexadecimal; then no chain and no name
     counts, and another certificate is ``bad_certificate``.
@@ -128,9 +168,10 @@ async def secure(
     Facts: clienthello_bytes, clienthello_acked (did the other side's kernel acknowledge it?),
     tls_version, tls_cipher, alpn, certificate_* (also when verification failed).
     """
-    await trail.env.courtesy.handshake(address, server_name)
+    port = tcp.sock.getpeername()[1]
+    await trail.env.courtesy.handshake(address, f"{server_name}:{port}")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = context(tuple(alpn), trail.env.tls_ca_file, bool(pin)).wrap_bio(
+    session = (instead or context(tuple(alpn), trail.env.tls_ca_file, bool(pin))).wrap_bio(
         incoming, outgoing, server_side=False, server_hostname=server_name
     )
     stream = TlsStream(tcp, incoming, outgoing, session)

@@ -183,6 +183,16 @@ def icmp_failures(messages: list[tuple[int, int, bytes]]) -> Iterator[Failure]:
             yield Failure.UNREACHABLE
 
 
+def icmp_sender(messages: list[tuple[int, int, bytes]]) -> str:
+    """Who sent the ICMP error of one error-queue message, "" when it does not say."""
+    for level, kind, data in messages:
+        if (level, kind) == (socket.IPPROTO_IP, IP_RECVERR) and len(data) >= 24:
+            return socket.inet_ntop(socket.AF_INET, data[20:24])  # struct sockaddr_in
+        if (level, kind) == (socket.IPPROTO_IPV6, IPV6_RECVERR) and len(data) >= 40:
+            return socket.inet_ntop(socket.AF_INET6, data[24:40])  # struct sockaddr_in6
+    return ""
+
+
 def _icmp4(code: int) -> Failure:
     if code in (2, 3):  # protocol, port unreachable
         return Failure.REFUSED

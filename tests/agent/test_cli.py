@@ -13,11 +13,12 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from agent import byhand, check, core, wiring
+from agent import byhand, check, wiring
 from agent.byhand import UsageProblem, parse_options
 from agent.check import exit_code, run_check
 from agent.checks import dress_of, environment, limits_of, to_check
 from agent.cli import app
+from agent.core import Core
 from config.loader import load
 from probes.measure import Measured
 from probes.model import Diagnosis, Failure, Family, Report, Status, Vantage, VantageStatus
@@ -377,11 +378,11 @@ async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_pa
         state_dir=str(tmp_path / "file" / "state"),
     )
 
-    async def fake(self: core.Core, names: tuple[str, ...]) -> Report:
-        assert not self.store.healthy
-        return self.report()
+    async def fake(core: Core, names: tuple[str, ...]) -> Report:
+        assert not core.store.healthy
+        return core.report()
 
-    monkeypatch.setattr(core.Core, "check", fake)
+    monkeypatch.setattr(check, "one_round", fake)
     assert (await run_check(config, ("m",), quiet=True)).diagnoses
     assert list((tmp_path / "temporary").iterdir()) == []
 

@@ -10,7 +10,9 @@ import pytest
 
 from agent import core as core_module
 from agent import learned, manners, network, rounds
-from agent.core import QUIET_ROUNDS, Core, knobs_of
+from agent.check import one_round
+from agent.core import QUIET_ROUNDS, Core
+from agent.knobs import knobs_of
 from agent.plan import Cadence
 from agent.rounds import Beat
 from agent.state import ChannelState
@@ -580,7 +582,7 @@ async def test_what_was_stopped_publishes_nothing_more(line):
 
 async def test_check_says_what_its_one_round_saw(line):
     line.world.silent.update(RELAYS)
-    report = await line.core.check(("m",))
+    report = await one_round(line.core, ("m",))
     assert {d.channel: d.status for d in report.diagnoses} == {
         "call": Status.UNREACHABLE,
         "chat": Status.OK,
@@ -597,7 +599,7 @@ async def test_check_says_what_its_one_round_saw(line):
 
 async def test_check_learns_and_never_writes_channel_state(line):
     line.core = line.make(line.messenger(proof=Proof.CAPTURED))
-    report = await line.core.check(("m",))
+    report = await one_round(line.core, ("m",))
     assert {d.status for d in report.diagnoses} == {Status.OK}, "proven by this very round"
     assert line.store.states(line.core.learned.network) == {}
     assert line.store.trust(line.core.learned.network)
@@ -610,7 +612,7 @@ async def test_check_on_another_network_leaves_the_agents_states_alone(line):
     assert line.store.states(home)
     move(line, "100.64.7.7", "lte")
     line.core = line.make()
-    await line.core.check(("m",))
+    await one_round(line.core, ("m",))
     assert line.store.states(home)
     # And the agent, started here, takes nothing from there for its own.
     line.restart()
@@ -620,14 +622,14 @@ async def test_check_on_another_network_leaves_the_agents_states_alone(line):
 
 async def test_check_offline(line):
     line.cut()
-    report = await line.core.check(("m",))
+    report = await one_round(line.core, ("m",))
     assert report.vantage.status is VantageStatus.OFFLINE
     assert {d.status for d in report.diagnoses} == {Status.UNKNOWN}
 
 
 async def test_check_when_nothing_may_be_asked_does_not_say_offline(line):
     line.core.manners.paused = True
-    report = await line.core.check(("m",))
+    report = await one_round(line.core, ("m",))
     assert report.vantage.status is not VantageStatus.OFFLINE
     assert {(d.status, d.reason) for d in report.diagnoses} == {(Status.UNKNOWN, "not_measured")}
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import plan
+from agent import contrasts, plan
 from agent.plan import Asked, Cadence
 from tests.agent.building import FakeStun, FakeTcp, FakeTls, World, control, target
 
@@ -53,6 +53,29 @@ def test_a_handshake_is_asked_every_round_while_its_channel_is_undecided():
     targets = [target("x", probe=TLS), target("other", probe=TLS, channel="web")]
     found = asks(targets, asked, 10_060, frozenset({"call"}))
     assert found == [("x", False), ("other", True)]
+
+
+@pytest.mark.parametrize(
+    ("until", "now", "partial", "deferred"),
+    [
+        (0, 10_060, False, False),
+        (10_090, 10_060, True, True),
+        (10_090, 10_089, False, False),  # a beat may come a little early
+        (10_090, 10_120, False, False),
+        (20_000, 10_060, False, False),  # a clock that was set back
+    ],
+)
+def test_a_name_that_a_filter_may_remember_waits_and_the_connection_does_not(
+    until, now, partial, deferred
+):
+    asked = {"x": Asked(10_000, 10_000, until)}
+    targets = [target("x", probe=TLS)]
+    (ask,) = plan.plan(targets, asked, frozenset({"call"}), CADENCE, now)
+    assert (ask.partial, ask.deferred) == (partial, deferred)
+
+
+def test_the_longest_wait_is_the_longest_window():
+    assert max(contrasts.WINDOWS.values()) == plan._LONGEST_WAIT
 
 
 def test_an_interval_of_its_own_holds_whatever_the_channel_does():

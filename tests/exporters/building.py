@@ -14,6 +14,7 @@ from probes.model import (
     Diagnosis,
     Failure,
     Finding,
+    Mechanism,
     Observation,
     Proof,
     Report,
@@ -63,7 +64,17 @@ def diagnosis(**given: Any) -> Diagnosis:
 
 
 def finding() -> Finding:
-    return Finding("ip_drop", Certainty.LIKELY, 0.8, "R12", "slow", ("o1",))
+    return Finding(
+        Mechanism.IP_DROP,
+        Certainty.LIKELY,
+        0.8,
+        "R12",
+        "slow",
+        ("o1",),
+        told="nothing comes back",
+        decided=("another port is silent too", "a neighbour answers"),
+        controls=("C6", "C7"),
+    )
 
 
 def report(*diagnoses: Diagnosis, **given: Any) -> Report:

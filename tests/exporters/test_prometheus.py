@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from config import CATALOGUE_VERSION
 from exporters.mirror import Mirror
 from exporters.prometheus import SKIP_REASONS, render
-from probes.model import Status, VantageStatus
+from probes.model import Certainty, Mechanism, Status, VantageStatus
 from tests.exporters.building import (
     AT,
     CONTROL,
@@ -22,6 +23,7 @@ from tests.exporters.building import (
     RELAY,
     agent_figures,
     diagnosis,
+    finding,
     mirror,
     report,
     target_figures,
@@ -36,6 +38,11 @@ LABELS = {
     "callpath_channel_status": {*CHANNEL, "status"},
     "callpath_channel_deciding_targets": CHANNEL,
     "callpath_channel_working_targets": CHANNEL,
+    "callpath_channel_mechanism": {"messenger", "channel", "mechanism"},
+    "callpath_channel_interference": {"messenger", "channel"},
+    "callpath_channel_certainty": {"messenger", "channel", "certainty"},
+    "callpath_channel_confidence_ratio": {"messenger", "channel"},
+    "callpath_contrasts_skipped_total": {"reason"},
     "callpath_channel_success_ratio": CHANNEL,
     "callpath_channel_status_since_timestamp_seconds": CHANNEL,
     "callpath_check_success": {*TARGET, "family"},
@@ -85,7 +92,7 @@ def base(name: str) -> str:
 
 
 def test_every_metric_of_the_design_with_its_labels_and_no_other():
-    found = samples(page(mirror()))
+    found = samples(page(mirror(report=report(diagnosis(findings=(finding(),))))))
     assert {base(name) for name in found} == set(LABELS)
     for name, rows in found.items():
         for labels, _ in rows:
@@ -97,6 +104,33 @@ def test_exactly_one_channel_status_is_one(one):
     found = samples(page(mirror(report=report(diagnosis(status=one)))))
     rows = {labels["status"]: value for labels, value in found["callpath_channel_status"]}
     assert rows == {str(s): float(s is one) for s in Status}
+
+
+def test_every_mechanism_is_there_from_the_start_and_one_of_them_is_one():
+    found = samples(page(mirror(report=report(diagnosis()))))
+    rows = {labels["mechanism"]: value for labels, value in found["callpath_channel_mechanism"]}
+    assert rows == {str(m): float(m is Mechanism.INCONCLUSIVE) for m in Mechanism}
+    ok = samples(page(mirror(report=report(diagnosis(status=Status.OK)))))
+    assert [la["mechanism"] for la, v in ok["callpath_channel_mechanism"] if v] == ["none"]
+    assert "callpath_channel_confidence_ratio" not in ok
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "certainty", "interference"),
+    [
+        (Mechanism.IP_DROP, Certainty.LIKELY, 1.0),
+        (Mechanism.IP_DROP, Certainty.CONFIRMED, 1.0),
+        (Mechanism.IP_DROP, Certainty.SUSPECTED, 0.0),
+        (Mechanism.CONGESTION, Certainty.LIKELY, 0.0),
+    ],
+)
+def test_interference_is_said_when_it_is_likely(mechanism, certainty, interference):
+    named = replace(finding(), mechanism=mechanism, certainty=certainty)
+    found = samples(page(mirror(report=report(diagnosis(findings=(named,))))))
+    assert [v for _, v in found["callpath_channel_interference"]] == [interference]
+    assert [la["mechanism"] for la, v in found["callpath_channel_mechanism"] if v] == [mechanism]
+    assert [la["certainty"] for la, v in found["callpath_channel_certainty"] if v] == [certainty]
+    assert [v for _, v in found["callpath_channel_confidence_ratio"]] == [0.8]
 
 
 def test_exactly_one_vantage_status_is_one():

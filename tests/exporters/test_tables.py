@@ -8,7 +8,7 @@ import pytest
 
 from exporters import tables
 from probes.model import Failure, Status, StepResult, Vantage, VantageStatus
-from tests.exporters.building import HOSTILE, RELAY, diagnosis, observation, report
+from tests.exporters.building import HOSTILE, RELAY, diagnosis, finding, observation, report
 
 ROW = {
     "messenger": "m",
@@ -42,6 +42,29 @@ def test_a_report(capsys):
     assert "1 of 5 answered" in out
     assert out.endswith("1 observations in 12 s.\n")
     harmless(out)
+
+
+def test_what_was_done_how_sure_that_is_and_what_decided(capsys):
+    blocked = diagnosis(status=Status.BLOCKED, findings=(finding(),))
+    fine = diagnosis(channel="chat", status=Status.OK)
+    words = ("m relay, another bytes: profile: client does not ask it",)
+    tables.report(replace(report(blocked, fine), left_out=words), 1.0)
+    out = capsys.readouterr().out
+    row = next(line for line in out.splitlines() if line.startswith("m") and "blocked" in line)
+    assert "ip drop" in row
+    assert "likely" in row
+    assert "m call: ip drop, likely (80%, rule R12): nothing comes back." in out
+    assert "What decided: another port is silent too; a neighbour answers." in out
+    assert words[0] in out
+    harmless(out)
+
+
+def test_what_is_well_has_no_mechanism_and_nothing_left_out(capsys):
+    fine = diagnosis(status=Status.OK, targets=())
+    tables.report(replace(report(fine), left_out=("m relay, another bytes: x",)), 1.0)
+    out = capsys.readouterr().out
+    assert "none" not in out.partition("\n")[2].replace("none of", "")
+    assert "another bytes" not in out
 
 
 @pytest.mark.parametrize("status", list(Status))

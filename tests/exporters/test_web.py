@@ -24,7 +24,15 @@ from exporters.mirror import Mirror
 from exporters.web import WebSettings, application, is_known_host
 from probes.model import Status, Vantage, VantageStatus
 from tests.agent.building import until
-from tests.exporters.building import HOSTILE, SCRIPT, agent_figures, diagnosis, report, update
+from tests.exporters.building import (
+    HOSTILE,
+    SCRIPT,
+    agent_figures,
+    diagnosis,
+    finding,
+    report,
+    update,
+)
 
 LOOPBACK = WebSettings("127.0.0.1", (), False)
 
@@ -213,6 +221,15 @@ async def test_the_page_says_what_there_is():
     assert "<script" not in answer.text
     async with client(filled()) as ask:
         assert nonce not in (await ask.get("/")).text
+
+
+async def test_the_page_says_what_was_done_and_what_decided():
+    blocked = diagnosis(status=Status.BLOCKED, findings=(finding(),))
+    async with client(filled(report=report(blocked))) as ask:
+        page = (await ask.get("/")).text
+    assert "<strong>ip drop</strong>, likely" in page
+    assert "Nothing comes back. Rule R12, confidence 80 %." in page
+    assert "What decided: another port is silent too; a neighbour answers." in page
 
 
 async def test_the_page_escapes_whatever_it_shows():

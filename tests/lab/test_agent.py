@@ -165,8 +165,8 @@ def drop_and_lift(lab: Lab, prometheus: Prometheus, messenger: str) -> None:
     # Dropped in the middle of a round, they are degraded first.
     becomes(
         prometheus,
-        lambda now: now[call] == "unreachable",
-        f"{messenger}'s calls to be unreachable",
+        lambda now: now[call] == "blocked",
+        f"{messenger}'s calls to be blocked",
         PATIENCE,
     )
     assert rounds_of(prometheus, messenger) - rounds <= ROUNDS_TO_ENTER + 2
@@ -247,8 +247,8 @@ def test_killed_at_any_moment_it_goes_on_with_what_was_confirmed(lab: Lab, tmp_p
             lab.world.rules.add("drop", **lab.call_relays("telegram"))
             becomes(
                 prometheus,
-                lambda now: now[("telegram", "call")] == "unreachable",
-                "Telegram's calls to be unreachable",
+                lambda now: now[("telegram", "call")] == "blocked",
+                "Telegram's calls to be blocked",
                 PATIENCE,
             )
             agent.kill()
@@ -258,7 +258,7 @@ def test_killed_at_any_moment_it_goes_on_with_what_was_confirmed(lab: Lab, tmp_p
             wait_until(lambda: log.read_text().count("listens on") == 2, "the agent to be back", 20)
             document = json.loads(wait_until(lambda: _status(lab), "its first round", 20))
             shown = by_channel(document)[("telegram", "call")]
-            assert shown["status"] == "unreachable", "the confirmed state survives"
+            assert shown["status"] == "blocked", "the confirmed state survives"
             assert shown["since"] is not None
 
 
@@ -277,7 +277,7 @@ def test_seventy_percent_loss_is_never_ok(lab: Lab, tmp_path: Path) -> None:
         lab.world.rules.add("loss", **relays, loss=Loss(1 - 0.3**0.5, seed=7))
         becomes(
             prometheus,
-            lambda now: now[("telegram", "call")] in ("degraded", "unreachable"),
+            lambda now: now[("telegram", "call")] in ("degraded", "unreachable", "blocked"),
             "Telegram's calls to leave ok",
             PATIENCE,
         )
@@ -318,7 +318,7 @@ def test_started_inside_the_block_it_says_that_it_is_blind(lab: Lab, tmp_path: P
     calibration.write_text(json.dumps(everything_answers(lab, "telegram")))
     code, document = checked(lab, tmp_path, calibration=[str(calibration)])
     channels = by_channel(document)
-    assert channels[("telegram", "call")]["status"] == "unreachable"
+    assert channels[("telegram", "call")]["status"] == "blocked"
     assert channels[("whatsapp", "call")]["reason"] == "uncalibrated"
     assert code == 1
 

@@ -150,8 +150,8 @@ def block_calls(stage: Stage, messenger: str) -> Message:
     stage.lab.world.rules.add("drop", **stage.lab.call_relays(messenger))
     becomes(
         stage.prometheus,
-        lambda now: now[(messenger, "call")] == "unreachable",
-        f"{messenger}'s calls to be unreachable",
+        lambda now: now[(messenger, "call")] == "blocked",
+        f"{messenger}'s calls to be blocked",
         PATIENCE,
     )
     state = time.time()

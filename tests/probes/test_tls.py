@@ -282,7 +282,7 @@ async def test_the_courtesy_is_asked_by_address_and_name(
     async with tcp_server(say_nothing, tls=good.server()) as server:
         with pytest.raises(NotMeasured):
             await observe(TlsProbe(), server.port, env, host=NAME)
-    assert Spent.asked == [("127.0.0.1", NAME)]
+    assert Spent.asked == [("127.0.0.1", f"{NAME}:{server.port}")]
     assert server.connections == 0
 
 

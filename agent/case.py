@@ -1,0 +1,344 @@
+"""What the rules read of one channel: its failures by symptom, and all there is to compare with.
+
+Pure values. What is absent was not measured, and a rule that needs it is silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from ipaddress import ip_network
+
+from agent.diagnosis import Evidence, usable
+from agent.vantage import ControlResult, Judgement
+from config.model import MessengerConfig
+from probes.model import Failure, Observation, Role, Step, Target, VantageStatus
+from probes.net.address import is_bogon, parse
+
+
+class Differs(StrEnum):
+    """The one attribute in which a contrast differs from what it explains."""
+
+    NAME = "name"
+    """A neutral name at the same address and port."""
+    ADDRESS = "address"
+    """The target's name at a control's address."""
+    PORT = "port"
+    LENGTH = "length"
+    """A shorter hello with the same name."""
+    BYTES = "bytes"
+    """Random bytes of the hello's length."""
+    DRESS = "dress"
+    """Another form of the same STUN question, from a source port of its own."""
+    TIME = "time"
+    """The very same, again: the other half of an interleaved pair."""
+    RESOLVER = "resolver"
+    """A trusted resolver, by one of its transports."""
+    ANSWER = "answer"
+    """The same check at the address that a trusted resolver named."""
+    QUERY = "query"
+    """A control's name at the same resolver."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What another callpath on an open network sees now: does a target answer there (C14)? A target
+    that is not in it was not measured there."""
+
+    works: Mapping[tuple[str, str], bool]
+    """By messenger and target name."""
+
+
+class Payload(StrEnum):
+    """What a datagram to the twin looks like."""
+
+    RANDOM = "random"
+    STUN = "stun"
+    DTLS = "dtls"
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """Datagrams of one payload to the operator's own server in this round (C12), all its ports
+    together, each payload from source ports of its own."""
+
+    sent: int
+    returned: int
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    echoes: Mapping[Payload, Echo]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a round knows beside its messenger's own observations.
+
+    ``verified`` names targets that answered here within seven days or to a calibration within
+    thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
+    between this round and the one before; ``private_resolver``: the host's own resolver is in a
+    private network or on this host.
+    """
+
+    contrasts: tuple[Observation, ...] = ()
+    controls: tuple[ControlResult, ...] = ()
+    verified: frozenset[str] = frozenset()
+    nearest: Mapping[str, float] = field(default_factory=dict)
+    flapped: bool = False
+    private_resolver: bool = False
+    outside: Outside | None = None
+    twin: Twin | None = None
+
+
+class Symptom(StrEnum):
+    """How something failed, as far as rules tell apart. One observation has one."""
+
+    NAME_REFUSED = "name_refused"
+    NAME_SILENT = "name_silent"
+    NAME_BOGON = "name_bogon"
+    NAME_LIE = "name_lie"
+    """An address was answered that no trusted resolver names, is not known to be the owner's, and
+    at which the target fails."""
+    ADDRESS_SILENT = "address_silent"
+    PORT_SILENT = "port_silent"
+    """As above, while another port of the same address answers."""
+    CONNECT_REFUSED = "connect_refused"
+    CONNECT_PROHIBITED = "connect_prohibited"
+    HELLO_RESET = "hello_reset"
+    HELLO_UNACKED = "hello_unacked"
+    HELLO_ACKED = "hello_acked"
+    """The hello arrived, and then nothing, or not enough."""
+    STRANGE_CERTIFICATE = "strange_certificate"
+    WRONG_PAGE = "wrong_page"
+    UDP_SILENT = "udp_silent"
+    DTLS_SILENT = "dtls_silent"
+    """While STUN at the same fleet is answered."""
+    LOSSY = "lossy"
+    # Of the line itself; no observation of the channel says anything then.
+    MASKED = "masked"
+    NO_NAMES = "no_names"
+    BORDER = "border"
+
+
+LINE = (Symptom.MASKED, Symptom.NO_NAMES, Symptom.BORDER)
+HELLO = (Symptom.HELLO_RESET, Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
+NAMES = (Symptom.NAME_REFUSED, Symptom.NAME_SILENT, Symptom.NAME_BOGON, Symptom.NAME_LIE)
+_STRANGE = (Failure.UNKNOWN_ISSUER, Failure.WRONG_NAME, Failure.BAD_CERTIFICATE)
+_HEARD = (None, Failure.REFUSED, Failure.RESET)
+_AT_RESOLVE = {Failure.TIMEOUT: Symptom.NAME_SILENT, Failure.BAD_ANSWER: Symptom.NAME_BOGON}
+_AT_CONNECT = {
+    Failure.TIMEOUT: Symptom.ADDRESS_SILENT,
+    Failure.REFUSED: Symptom.CONNECT_REFUSED,
+    Failure.RESET: Symptom.CONNECT_REFUSED,
+    Failure.PROHIBITED: Symptom.CONNECT_PROHIBITED,
+}
+
+
+def symptom_of(o: Observation) -> Symptom | None:
+    """From one observation alone; None when no rule has a use for it."""
+    failed = o.failed
+    if failed is None or o.works:
+        return None
+    failure, step = failed.failure, failed.step
+    if step is Step.RESOLVE:
+        return _AT_RESOLVE.get(failure, Symptom.NAME_REFUSED) if failure else None
+    if step is Step.CONNECT:
+        return _AT_CONNECT.get(failure) if failure else None
+    if step is Step.TLS:
+        if failure is Failure.RESET:
+            return Symptom.HELLO_RESET
+        if failure is Failure.TIMEOUT:
+            acked = o.facts.get("clienthello_acked")
+            return Symptom.HELLO_ACKED if acked else Symptom.HELLO_UNACKED
+        return Symptom.STRANGE_CERTIFICATE if failure in _STRANGE else None
+    return _of_exchange(o, failure)
+
+
+def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
+    if o.target.probe in ("stun", "turn", "dtls") and not _over_stream(o):
+        if failure is Failure.LOSSY:
+            return Symptom.LOSSY
+        if failure is not Failure.TIMEOUT:
+            return None
+        return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT
+    if any(s.step is Step.TLS for s in o.steps):
+        return Symptom.HELLO_ACKED if failure is Failure.TIMEOUT else None
+    page = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)
+    return Symptom.WRONG_PAGE if page and "http_status" in o.facts else None
+
+
+def _over_stream(o: Observation) -> bool:
+    return any(s.step is Step.CONNECT for s in o.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One channel of a messenger in one round. ``seen`` has every target of the messenger, all
+    channels, with the observations that masks leave."""
+
+    messenger: MessengerConfig
+    channel: str
+    seen: tuple[tuple[Evidence, tuple[Observation, ...]], ...]
+    judgement: Judgement
+    known: Known
+    by_target: Mapping[Target, Evidence]
+
+    def of_channel(self) -> Iterator[tuple[Evidence, tuple[Observation, ...]]]:
+        return ((e, seen) for e, seen in self.seen if e.config.target.channel == self.channel)
+
+    def port_of(self, o: Observation) -> int:
+        port = o.facts.get("port")
+        if isinstance(port, int):
+            return port  # a contrast says for itself
+        found = self.by_target.get(o.target)
+        return found.config.port if found else 0
+
+    def host_of(self, o: Observation) -> str:
+        found = self.by_target.get(o.target)
+        return found.config.host if found else ""
+
+    def contrasts(self, differs: Differs) -> list[Observation]:
+        return [
+            o
+            for o in self.known.contrasts
+            if o.contrast is not None and o.contrast.differs == differs
+        ]
+
+    def owned(self, address: str) -> bool | None:
+        """Is it in the prefixes that the messenger's file states? None when it states none."""
+        if not self.messenger.owner_prefixes:
+            return None
+        return within(address, self.messenger.owner_prefixes)
+
+
+@lru_cache(maxsize=4096)
+def within(address: str, prefixes: tuple[str, ...]) -> bool:
+    ip = parse(address)
+    nets = map(ip_network, prefixes)
+    return ip is not None and any(ip.version == net.version and ip in net for net in nets)
+
+
+def case_of(
+    messenger: MessengerConfig,
+    channel: str,
+    evidence: Sequence[Evidence],
+    judgement: Judgement,
+    known: Known,
+) -> Case:
+    seen = tuple((e, usable(e, judgement)) for e in evidence)
+    by_target = {e.config.target: e for e in evidence}
+    return Case(messenger, channel, seen, judgement, known, by_target)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Failures of one kind, which one rule may explain."""
+
+    symptom: Symptom
+    observations: tuple[Observation, ...]
+
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        return frozenset(o.address for o in self.observations if o.address)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(o.id for o in self.observations)
+
+    @cached_property
+    def members(self) -> frozenset[str]:
+        return frozenset(self.ids)
+
+
+def groups(case: Case) -> list[Group]:
+    """What failed of the channel's deciding targets, by symptom.
+
+    An untrusted answer discards what was seen at its address (interference-methods 1.6 in the
+    project's notes).
+    """
+    if case.judgement.masks:
+        return [Group(Symptom.MASKED, ())]
+    found: dict[Symptom, list[Observation]] = {}
+    answering = _answering_addresses(case)
+    relays_work = any(
+        o.works and not _over_stream(o) and o.target.probe in ("stun", "turn")
+        for _, seen in case.of_channel()
+        for o in seen
+    )
+    for e, seen in case.of_channel():
+        if not e.proven or e.config.informative or any(o.works for o in seen):
+            continue
+        for o in seen:
+            symptom = symptom_of(o)
+            if symptom and is_lie(case, o):
+                symptom = Symptom.NAME_LIE
+            if symptom is Symptom.ADDRESS_SILENT and o.address in answering:
+                symptom = Symptom.PORT_SILENT
+            if symptom is Symptom.DTLS_SILENT and not relays_work:
+                symptom = Symptom.UDP_SILENT
+            if symptom:
+                found.setdefault(symptom, []).append(o)
+    made = [Group(symptom, tuple(seen)) for symptom, seen in found.items()]
+    if not case.judgement.names:
+        made.append(Group(Symptom.NO_NAMES, ()))
+    if not case.judgement.abroad:
+        made.append(Group(Symptom.BORDER, ()))
+    return made
+
+
+def is_lie(case: Case, o: Observation) -> bool:
+    """Did the target fail at an answered address that is not known to be the owner's, while a
+    trusted resolver names others?"""
+    by_name = bool(o.steps) and o.steps[0].step is Step.RESOLVE and o.steps[0].failure is None
+    if not by_name or o.address is None or case.owned(o.address):
+        return False
+    answers = trusted_answers(case, o)
+    return bool(answers) and all(o.address not in addresses for _, addresses in answers)
+
+
+def trusted_answers(
+    case: Case, o: Observation, transports: tuple[str, ...] = ("tcp", "tls", "https")
+) -> list[tuple[Observation, tuple[str, ...]]]:
+    """What trusted resolvers said about the name that ``o`` asked for, where they said anything."""
+    host = case.host_of(o)
+    return [
+        (c, answers)
+        for c in case.contrasts(Differs.RESOLVER)
+        if c.facts.get("query") == host
+        and c.facts.get("transport") in transports
+        and isinstance(answers := c.facts.get("answers"), tuple)
+        and answers
+        and not all(map(is_bogon, answers))
+    ]
+
+
+def _answering_addresses(case: Case) -> set[str]:
+    """Addresses whose host was heard in this round over TCP, at whatever port: a refusal is heard
+    too."""
+    heard = set()
+    everything = [o for _, seen in case.seen for o in seen] + case.contrasts(Differs.PORT)
+    for o in everything:
+        for s in o.steps:
+            if s.step is Step.CONNECT and s.failure in _HEARD and o.address:
+                heard.add(o.address)
+    return heard
+
+
+def of_role(case: Case, *roles: Role) -> list[ControlResult]:
+    return [r for r in case.known.controls if r.config.role in roles]
+
+
+def answered(result: ControlResult) -> bool:
+    return any(o.works for o in result.observations)
+
+
+def operators(results: Sequence[ControlResult]) -> set[str]:
+    return {r.config.owner or r.config.target.name for r in results}
+
+
+def is_offline(case: Case) -> bool:
+    return case.judgement.status is VantageStatus.OFFLINE

@@ -1,0 +1,357 @@
+"""What would explain a failure: checks that differ from it in exactly one attribute. Pure.
+
+In three waves: what can be asked at once, what makes sense after that was answered, and last the
+target's name at a control's address, since that may leave something behind there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agent.case import NAMES, Differs, Symptom, symptom_of, within
+from agent.flows import MSS
+from agent.sighting import spoke
+from agent.vantage import ControlResult
+from config.model import MessengerConfig, TargetConfig
+from probes.contrast import BytesProbe, HelloProbe, PacedQuery
+from probes.dns import DnsProbe
+from probes.dtls import DtlsProbe
+from probes.https import HttpsProbe
+from probes.model import Fact, Observation, Role, Step
+from probes.net.address import is_bogon, parse, prefix_of
+from probes.net.environment import TrustedResolver
+from probes.stun import StunProbe
+from probes.tcp import TcpProbe
+from probes.tls import TlsProbe
+from probes.turn import TurnProbe
+from probes.wire import dtls, stun
+
+PORTS = (443, 80, 5222)
+MOST = 3
+"""Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
+RELAYS = 2
+NAMES_ASKED = 2
+WINDOWS = {
+    Symptom.HELLO_RESET: 90.0,
+    Symptom.HELLO_UNACKED: 60.0,
+    Symptom.HELLO_ACKED: 450.0,
+}
+"""Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
+_HELLOS = tuple(WINDOWS)
+_VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
+
+
+@dataclass(frozen=True, slots=True)
+class Neutral:
+    """A working foreign https control: its name is neutral, its address known to answer."""
+
+    name: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
+    the host's own resolver. ``heard``: address and port of everything asked over TCP in the round.
+    """
+
+    research: bool
+    neutral: Neutral | None
+    far: Neutral | None
+    trusted: tuple[TrustedResolver, ...]
+    system: tuple[str, int] | None
+    heard: frozenset[tuple[str, int]] = frozenset()
+    verified: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """One contrast to ask. ``facts`` are added to what it sees."""
+
+    of: Observation
+    config: TargetConfig
+    differs: Differs
+    probe: Any
+    address: str
+    port: int
+    host: str = ""
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A contrast that is not asked now, and why."""
+
+    of: Observation
+    differs: Differs
+    reason: str
+
+
+Failed = Sequence[tuple[TargetConfig, Observation]]
+Plan = tuple[list[FollowUp], list[LeftOut]]
+
+
+def window_of(o: Observation) -> float:
+    """Seconds for which the name may not be asked again after ``o``, 0 for what needs no wait."""
+    symptom = symptom_of(o)
+    return WINDOWS.get(symptom, 0.0) if symptom else 0.0
+
+
+def neutrals(controls: Iterable[ControlResult]) -> list[Neutral]:
+    """The foreign https controls that answer, in their order."""
+    found = []
+    for r in controls:
+        named = parse(r.config.host) is None
+        if r.config.role is not Role.FOREIGN or r.config.target.probe != "https" or not named:
+            continue
+        works = next((o for o in r.observations if o.works and o.address), None)
+        if works is not None and works.address is not None:
+            found.append(Neutral(r.config.host, works.address, r.config.port))
+    return found
+
+
+# --- the first wave ----------------------------------------------------------------------------
+
+
+def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
+    """``failed``: observations of the deciding targets that do not work, of ailing channels."""
+    channels = dict.fromkeys(config.target.channel for config, _ in failed)
+    asks: list[FollowUp] = []
+    left: list[LeftOut] = []
+    named: list[tuple[TargetConfig, Observation]] = []
+    for channel in channels:
+        of_it = [(c, o) for c, o in failed if c.target.channel == channel]
+        asks += before(hellos(of_it), around)
+        if around.neutral is None:
+            left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(of_it)]
+        asks += _ports(sample(_with(of_it, Symptom.ADDRESS_SILENT)), around)
+        asks += _dresses(_with(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
+        named += _by_name(messenger, of_it)
+    asks += _matrix(named, around)
+    if named and not around.trusted:
+        left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
+    asks += _interleaved(_named_silence(failed), around)
+    return list({(a.address, a.port, a.differs, a.probe): a for a in asks}.values()), left
+
+
+def _named_silence(failed: Failed) -> Failed:
+    return [(c, o) for c, o in failed if symptom_of(o) is Symptom.NAME_SILENT and _varied(c)]
+
+
+def hellos(failed: Failed) -> Failed:
+    """Those that failed when a name had been said, a sample."""
+    return sample(_with(failed, *_HELLOS))
+
+
+def before(said: Failed, around: Around) -> list[FollowUp]:
+    """The neutral name at each address, as long as the target's and as far as what failed."""
+    neutral = around.neutral
+    if neutral is None:
+        return []
+    asks: dict[tuple[str, int], FollowUp] = {}
+    for config, o in said:
+        assert o.address is not None
+        size = o.facts.get("clienthello_bytes", 0)
+        probe = HelloProbe(
+            neutral.name,
+            pad_to=size if isinstance(size, int) else 0,
+            url=f"https://{neutral.name}/" if _late(o) else "",
+        )
+        follow = FollowUp(o, config, Differs.NAME, probe, o.address, config.port)
+        asks.setdefault((o.address, config.port), follow)
+    return list(asks.values())
+
+
+def _with(failed: Failed, *symptoms: Symptom) -> list[tuple[TargetConfig, Observation]]:
+    """Of the kinds of probe that contrasts know how to vary."""
+    return [(c, o) for c, o in failed if symptom_of(o) in symptoms and o.address and _varied(c)]
+
+
+def _varied(config: TargetConfig) -> bool:
+    return isinstance(config.probe, _VARIED)
+
+
+def sample(
+    failed: Sequence[tuple[TargetConfig, Observation]], most: int = MOST
+) -> list[tuple[TargetConfig, Observation]]:
+    """One per address, other networks first."""
+    per_address: dict[tuple[str, int], tuple[TargetConfig, Observation]] = {}
+    for config, o in failed:
+        per_address.setdefault((str(o.address), config.port), (config, o))
+    chosen: list[tuple[TargetConfig, Observation]] = []
+    seen: set[str] = set()
+    for again in (False, True):
+        for config, o in per_address.values():
+            prefix = prefix_of(str(o.address))
+            if (prefix in seen) is again and (config, o) not in chosen:
+                chosen.append((config, o))
+                seen.add(prefix)
+    return chosen[:most]
+
+
+def _ports(silent: Failed, around: Around) -> list[FollowUp]:
+    return [
+        FollowUp(o, config, Differs.PORT, TcpProbe(), str(o.address), port)
+        for config, o in silent
+        for port in PORTS
+        if (str(o.address), port) not in around.heard and port != config.port
+    ]
+
+
+def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
+    """The same relay in another dress, and again in its own: the two together are interleaved."""
+    datagrams = list(silent)
+    # A dress that is known to be answered here tells most, and of STUN more than of others.
+    datagrams.sort(
+        key=lambda it: (it[0].target.name not in around.verified, it[0].target.probe != "stun")
+    )
+    asks = []
+    for config, o in sample(datagrams, RELAYS):
+        address, port = str(o.address), config.port
+        other, cookie = _other_dress(config.probe)
+        facts: dict[str, Fact] = {"cookie": cookie}
+        asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
+        if isinstance(config.probe, StunProbe) and not cookie:
+            asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))
+    return asks
+
+
+def _other_dress(probe: Any) -> tuple[Any, bool]:
+    """And whether it carries STUN's cookie."""
+    if isinstance(probe, DtlsProbe):
+        browser = probe.dress is dtls.Dress.BROWSER
+        return DtlsProbe(dtls.Dress.OPENSSL if browser else dtls.Dress.BROWSER), True
+    if isinstance(probe, StunProbe) and probe.dress is stun.Dress.RFC3489:
+        return StunProbe(dress=stun.Dress.BARE), True
+    return StunProbe(dress=stun.Dress.RFC3489), False
+
+
+def _by_name(messenger: MessengerConfig, failed: Failed) -> list[tuple[TargetConfig, Observation]]:
+    """Names that did not resolve, or led to where nothing of the owner's is known to be."""
+    found: dict[str, tuple[TargetConfig, Observation]] = {}
+    for config, o in failed:
+        if not o.steps or o.steps[0].step is not Step.RESOLVE or not _varied(config):
+            continue
+        if symptom_of(o) in NAMES or not _owned(messenger, o):
+            found.setdefault(config.host, (config, o))
+    return list(found.values())[:NAMES_ASKED]
+
+
+def _owned(messenger: MessengerConfig, o: Observation) -> bool:
+    return o.address is not None and within(o.address, messenger.owner_prefixes)
+
+
+def _matrix(named: Failed, around: Around) -> list[FollowUp]:
+    """One operator over its transports. Encrypted ones are dealt out, one to a channel's first
+    name, since handshakes are few a minute."""
+    asks = []
+    channels: dict[str, int] = {}
+    for config, o in named:
+        channel = config.target.channel
+        first_of_it = channel not in channels
+        turn = channels.setdefault(channel, len(channels))
+        for trusted in around.trusted[:1]:
+            secured = [t for t in trusted.transports if t in ("tls", "https")]
+            dealt = secured[turn : turn + 1] if first_of_it else []
+            for transport in [t for t in trusted.transports if t not in secured] + dealt:
+                probe = DnsProbe(config.host, resolver=f"{trusted.name}/{transport}")
+                follow = FollowUp(
+                    o, config, Differs.RESOLVER, probe, trusted.address, trusted.ports[transport]
+                )
+                asks.append(replace(follow, facts={"query": config.host, "transport": transport}))
+    return asks
+
+
+def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:
+    if around.system is None or around.neutral is None:
+        return []
+    address, port = around.system
+    return [
+        FollowUp(o, config, differs, PacedQuery(name), address, port, facts={"query": name})
+        for config, o in list(silent)[:1]
+        for differs, name in (
+            (Differs.TIME, config.host),
+            (Differs.QUERY, around.neutral.name),
+        )
+    ]
+
+
+# --- the second wave ---------------------------------------------------------------------------
+
+
+def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
+    """What the answers of the first wave ask for."""
+    asks = _answers(failed, seen)
+    left: list[LeftOut] = []
+    silent = {
+        (c.address, c.facts.get("port"))
+        for c in seen
+        if c.contrast and c.contrast.differs == Differs.NAME and not spoke(c)
+    }
+    for config, o in sample(_with(failed, Symptom.HELLO_RESET, Symptom.HELLO_UNACKED)):
+        if (o.address, config.port) not in silent:
+            continue
+        size = o.facts.get("clienthello_bytes", 0)
+        size = size if isinstance(size, int) else 0
+        # A neutral name as long failed too: the short hello is no trigger of a rule about names.
+        if size > MSS:
+            probe = HelloProbe(config.probe.subject(config.host), short=True)
+            asks.append(FollowUp(o, config, Differs.LENGTH, probe, str(o.address), config.port))
+        if not around.research:
+            left.append(LeftOut(o, Differs.BYTES, "profile"))
+        else:
+            random = BytesProbe(size)
+            asks.append(FollowUp(o, config, Differs.BYTES, random, str(o.address), config.port))
+    return asks, left
+
+
+def _answers(failed: Failed, seen: Sequence[Observation]) -> list[FollowUp]:
+    """The target itself at an address that a trusted resolver named."""
+    asks = []
+    configs = {o.id: (config, o) for config, o in failed}
+    done: set[str] = set()
+    for c in seen:
+        if c.contrast is None or c.contrast.differs != Differs.RESOLVER or not c.works:
+            continue
+        answers, transport = c.facts.get("answers"), c.facts.get("transport")
+        found = configs.get(c.contrast.of)
+        if found is None or transport == "udp" or not isinstance(answers, tuple):
+            continue
+        config, o = found
+        address = next((a for a in answers if not is_bogon(a)), None)
+        if address and config.probe.handshake and config.host not in done:
+            done.add(config.host)
+            follow = FollowUp(o, config, Differs.ANSWER, config.probe, address, config.port)
+            asks.append(replace(follow, host=config.host))
+    return asks
+
+
+# --- the last wave -----------------------------------------------------------------------------
+
+
+def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
+    """One target's name at a control's address, where the neutral name passed at its own."""
+    passed = {
+        (c.address, c.facts.get("port"))
+        for c in seen
+        if c.contrast and c.contrast.differs == Differs.NAME and spoke(c)
+    }
+    said = [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
+    if not said:
+        return [], []
+    config, o = said[0]
+    if not around.research:
+        return [], [LeftOut(o, Differs.ADDRESS, "profile")]
+    if around.far is None:
+        return [], [LeftOut(o, Differs.ADDRESS, "residual")]
+    name = config.probe.subject(config.host)
+    probe = HelloProbe(name, url=f"https://{name}/" if _late(o) else "")
+    follow = FollowUp(o, config, Differs.ADDRESS, probe, around.far.address, around.far.port)
+    return [follow], []
+
+
+def _late(o: Observation) -> bool:
+    return any(s.step is Step.EXCHANGE for s in o.steps)

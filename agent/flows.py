@@ -1,0 +1,249 @@
+"""Signs of what happens to a flow: TLS hellos, first bytes, datagrams in several dresses. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from agent.case import Case, Differs, Group, Payload, Symptom, of_role, symptom_of
+from agent.sighting import Sighting, Sign, holds_of, ids_of, spoke, two_operators
+from config.values import url_host_port
+from probes.model import Failure, Observation, Role, Step
+from probes.net.address import prefix_of
+
+ENOUGH = 5
+"""Datagrams that must be lost to count as silence."""
+RETURNING = 0.8
+MSS = 1200
+"""Bytes of a hello that certainly fits into one segment."""
+
+
+def _tls_elsewhere(case: Case, _: Group) -> Sighting | None:
+    secure = [
+        r
+        for r in of_role(case, Role.FOREIGN)
+        if any(s.step is Step.TLS for o in r.observations for s in o.steps)
+    ]
+    return two_operators(secure)
+
+
+# --- TLS ---------------------------------------------------------------------------------------
+
+
+def _neutral(case: Case, group: Group) -> list[tuple[Observation, Observation]]:
+    """Failures, each with the neutral name at its address and port."""
+    asked = {(c.address, case.port_of(c)): c for c in case.contrasts(Differs.NAME)}
+    pairs = ((o, asked.get((o.address, case.port_of(o)))) for o in group.observations)
+    return [(o, c) for o, c in pairs if c is not None]
+
+
+def _passes(symptom: Symptom, c: Observation) -> bool:
+    """Any byte of the server's will do, but where a few packets passed it must complete."""
+    return c.ok if symptom is Symptom.HELLO_ACKED else spoke(c)
+
+
+def _neutral_ok(case: Case, group: Group) -> Sighting | None:
+    pairs = _neutral(case, group)
+    passed = [c for _, c in pairs if _passes(group.symptom, c)]
+    if passed:
+        return Sighting(True, ids_of(passed))
+    return None if not _uncontaminated(pairs) else Sighting(False)
+
+
+def _uncontaminated(
+    pairs: Sequence[tuple[Observation, Observation]],
+) -> list[tuple[Observation, Observation]]:
+    """A neutral name that fails after the target's may meet what that one left behind."""
+    return [(o, c) for o, c in pairs if c.at < o.at]
+
+
+def _neutral_fails(case: Case, group: Group) -> Sighting | None:
+    if any(_passes(group.symptom, c) for _, c in _neutral(case, group)):
+        return Sighting(False)
+    pairs = _uncontaminated(_neutral(case, group))
+    same = [c for _, c in pairs if symptom_of(c) is group.symptom]
+    return Sighting(len(same) == len(pairs), ids_of(same)) if pairs else None
+
+
+def _neutral_as_long(case: Case, group: Group) -> Sighting | None:
+    pairs = [(o, c) for o, c in _neutral(case, group) if _passes(group.symptom, c)]
+    return holds_of(
+        [c for _, c in pairs], lambda c: any(_as_long(o, c) for o, n in pairs if n is c)
+    )
+
+
+def _as_long(o: Observation, c: Observation) -> bool:
+    size, other = o.facts.get("clienthello_bytes"), c.facts.get("clienthello_bytes")
+    return isinstance(size, int) and isinstance(other, int) and other >= size
+
+
+def name_fails_elsewhere(case: Case, group: Group) -> Sighting | None:
+    return holds_of(
+        _of_group(case, group, Differs.ADDRESS), lambda c: symptom_of(c) is group.symptom
+    )
+
+
+def _of_group(case: Case, group: Group, differs: Differs) -> list[Observation]:
+    asked = case.contrasts(differs)
+    return [c for c in asked if c.contrast is not None and c.contrast.of in group.members]
+
+
+def _other_address_ok(case: Case, group: Group) -> Sighting | None:
+    names = {o.target.name for o in group.observations}
+    same_name = {case.host_of(o) for o in group.observations} - {""}
+    others = [
+        o
+        for e, seen in case.seen
+        for o in seen
+        if o.id not in group.members
+        and (e.config.host in same_name or e.config.target.name in names)
+    ]
+    return holds_of(others, lambda o: o.works and not o.partial)
+
+
+def _short_hello_ok(case: Case, group: Group) -> Sighting | None:
+    short = _of_group(case, group, Differs.LENGTH)
+    long = [
+        o
+        for o in group.observations
+        if int(o.facts.get("clienthello_bytes", 0)) > MSS  # type: ignore[arg-type] # ours: an int
+    ]
+    return holds_of(short, spoke) if long else None
+
+
+def _random_survives(case: Case, group: Group) -> Sighting | None:
+    return holds_of(_of_group(case, group, Differs.BYTES), _survives)
+
+
+def _survives(o: Observation) -> bool:
+    """Closed by the server or answered is as good: what was asked is the path."""
+    return o.ok or spoke(o)
+
+
+def _issuers(group: Group) -> dict[str, set[str]]:
+    """Targets by the issuer that stands before them."""
+    found: dict[str, set[str]] = {}
+    for o in group.observations:
+        issuer = str(o.facts.get("certificate_issuer", ""))
+        if issuer and o.failed and o.failed.failure is Failure.UNKNOWN_ISSUER:
+            found.setdefault(issuer, set()).add(o.target.name)
+    return found
+
+
+def _one_issuer(case: Case, group: Group) -> Sighting | None:
+    return Sighting(any(len(names) >= 2 for names in _issuers(group).values()), group.ids)
+
+
+def _strange_issuer(case: Case, group: Group) -> Sighting | None:
+    return Sighting(bool(_issuers(group)), group.ids)
+
+
+def _clean_controls(case: Case, group: Group) -> Sighting | None:
+    clean = _tls_elsewhere(case, group)
+    if clean is None:
+        return None
+    controls = of_role(case, Role.FOREIGN, Role.DOMESTIC)
+    theirs = {str(o.facts.get("certificate_issuer")) for r in controls for o in r.observations}
+    return Sighting(clean.holds and not theirs & set(_issuers(group)), clean.evidence)
+
+
+def _page_redirects(case: Case, group: Group) -> Sighting | None:
+    def leads_away(o: Observation) -> bool:
+        try:
+            host, _ = url_host_port(str(o.facts.get("http_location", "")))
+        except ValueError:
+            return False
+        known = case.host_of(o)
+        return host != known and not host.endswith("." + known)
+
+    return holds_of([o for o in group.observations if "http_location" in o.facts], leads_away)
+
+
+# --- UDP ---------------------------------------------------------------------------------------
+
+
+def _relays(case: Case, group: Group) -> Sighting | None:
+    verified = {o.address for o in group.observations if o.target.name in case.known.verified}
+    enough = len(group.addresses) >= 3 and len(set(map(prefix_of, group.addresses))) >= 2
+    known = case.known.outside is not None or len(verified) >= 3
+    return Sighting(enough and known, group.ids)
+
+
+def _dresses(case: Case, group: Group) -> list[Observation]:
+    return [c for c in case.contrasts(Differs.DRESS) if c.address in group.addresses]
+
+
+def _every_dress_silent(case: Case, group: Group) -> Sighting | None:
+    asked = _dresses(case, group)
+    silent = all(symptom_of(c) in (Symptom.UDP_SILENT, Symptom.DTLS_SILENT) for c in asked)
+    return Sighting(silent, ids_of(asked)) if asked else None
+
+
+def _answers(o: Observation) -> int:
+    answers = o.facts.get("answered", 0)
+    return answers if isinstance(answers, int) else 0
+
+
+def _cookie_silent(case: Case, group: Group) -> Sighting | None:
+    """The cookie again, interleaved with what has none, at a relay that knows this dress."""
+    again = [
+        c
+        for c in case.contrasts(Differs.TIME)
+        if c.address in group.addresses and c.target.probe == "stun"
+    ]
+    known = [c for c in again if c.target.name in case.known.verified]
+    return Sighting(bool(known) and not any(map(_answers, known)), ids_of(known)) if again else None
+
+
+def _cookieless_ok(case: Case, group: Group) -> Sighting | None:
+    pairs = {c.address for c in case.contrasts(Differs.TIME)}
+    asked = [
+        c for c in _dresses(case, group) if c.facts.get("cookie") is False and c.address in pairs
+    ]
+    return holds_of(asked, lambda c: _answers(c) >= 4)
+
+
+def _echo(payload: Payload, *, returns: bool) -> Callable[[Case, Group], Sighting | None]:
+    """At least four of five come back, or of five and more none."""
+
+    def look(case: Case, _: Group) -> Sighting | None:
+        echo = case.known.twin.echoes.get(payload) if case.known.twin else None
+        if echo is None or echo.sent < ENOUGH:
+            return None
+        there = echo.returned >= RETURNING * echo.sent if returns else echo.returned == 0
+        return Sighting(there, echo.evidence)
+
+    return look
+
+
+def _twin_silent(case: Case, _: Group) -> Sighting | None:
+    echoes = case.known.twin.echoes.values() if case.known.twin else ()
+    if sum(e.sent for e in echoes) < ENOUGH:
+        return None
+    return Sighting(
+        not any(e.returned for e in echoes), tuple(i for e in echoes for i in e.evidence)
+    )
+
+
+SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
+    Sign.NEUTRAL_OK: _neutral_ok,
+    Sign.NEUTRAL_FAILS: _neutral_fails,
+    Sign.NEUTRAL_AS_LONG: _neutral_as_long,
+    Sign.NAME_FAILS_ELSEWHERE: name_fails_elsewhere,
+    Sign.OTHER_ADDRESS_OK: _other_address_ok,
+    Sign.SHORT_HELLO_OK: _short_hello_ok,
+    Sign.RANDOM_SURVIVES: _random_survives,
+    Sign.TLS_ELSEWHERE: _tls_elsewhere,
+    Sign.ONE_ISSUER: _one_issuer,
+    Sign.STRANGE_ISSUER: _strange_issuer,
+    Sign.CLEAN_CONTROLS: _clean_controls,
+    Sign.PAGE_REDIRECTS: _page_redirects,
+    Sign.RELAYS: _relays,
+    Sign.EVERY_DRESS_SILENT: _every_dress_silent,
+    Sign.COOKIE_SILENT: _cookie_silent,
+    Sign.COOKIELESS_OK: _cookieless_ok,
+    Sign.TWIN_SILENT: _twin_silent,
+    Sign.TWIN_RANDOM_OK: _echo(Payload.RANDOM, returns=True),
+    Sign.TWIN_STUN_OK: _echo(Payload.STUN, returns=True),
+    Sign.TWIN_STUN_SILENT: _echo(Payload.STUN, returns=False),
+    Sign.TWIN_DTLS_SILENT: _echo(Payload.DTLS, returns=False),
+}

@@ -1,0 +1,214 @@
+"""Signs of names: what resolvers said, judged by owner and certificate, never by comparing
+addresses alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.case import Case, Differs, Group, Symptom, of_role, symptom_of, trusted_answers
+from agent.sighting import Sighting, Sign, holds_of, of_results
+from agent.vantage import ControlResult
+from probes.model import Observation, Role, Step
+
+UNSPECIFIED = ("0.0.0.0", "::")
+_ENOUGH_OF_FIVE = 4
+_MOSTLY = 0.5
+
+
+def is_trusted(result: ControlResult, transport: str) -> bool:
+    """Is it a trusted resolver, over this transport? Those go by names, others by addresses."""
+    name, _, by = getattr(result.config.probe, "resolver", "").partition("/")
+    return bool(by) and name != "system" and by == transport
+
+
+def _contrasts(case: Case, group: Group, *transports: str) -> list[Observation]:
+    """What trusted resolvers were asked about the group's names."""
+    names = {case.host_of(o) for o in group.observations}
+    return [
+        c
+        for c in case.contrasts(Differs.RESOLVER)
+        if c.facts.get("query") in names and c.facts.get("transport") in transports
+    ]
+
+
+def answers_of(c: Observation) -> tuple[str, ...]:
+    answers = c.facts.get("answers")
+    return answers if isinstance(answers, tuple) else ()
+
+
+def _is_right(case: Case, c: Observation) -> bool | None:
+    """The owner test of one answer; None where the file states no owner."""
+    answers = answers_of(c)
+    if not c.works or not answers:
+        return False
+    owned = [case.owned(a) for a in answers]
+    return None if None in owned else any(owned)
+
+
+def _trusted_passes(case: Case, group: Group) -> Sighting | None:
+    """By the owner's prefixes, or because the target works at the address that was named."""
+    asked = _contrasts(case, group, "tcp", "tls", "https")
+    there = [
+        c for c in case.contrasts(Differs.ANSWER) if c.contrast and c.contrast.of in group.members
+    ]
+    secured = [c for c in there if c.works and any(s.step is Step.TLS for s in c.steps)]
+    right = [c for c in asked if _is_right(case, c)]
+    if not asked:
+        return None
+    return Sighting(bool(right or secured), tuple(c.id for c in (*right, *secured)))
+
+
+def _trusted_differs(case: Case, group: Group) -> Sighting | None:
+    found = [trusted_answers(case, o) for o in group.observations]
+    told = [(o, answers) for o, answers in zip(group.observations, found, strict=True) if answers]
+    if not told:
+        return None
+    differs = all(o.address not in given for o, answers in told for _, given in answers)
+    return Sighting(differs, tuple(c.id for _, answers in told for c, _ in answers))
+
+
+def _trusted_denies(case: Case, group: Group) -> Sighting | None:
+    asked = [c for c in _contrasts(case, group, "tcp", "tls", "https") if "rcode" in c.facts]
+    if not asked:
+        return None
+    return Sighting(not any(map(answers_of, asked)), tuple(c.id for c in asked))
+
+
+def _trusted_udp_wrong(case: Case, group: Group) -> Sighting | None:
+    asked = [c for c in _contrasts(case, group, "udp") if "rcode" in c.facts]
+    return holds_of(asked, lambda c: _is_right(case, c) is False)
+
+
+def _trusted_right(*transports: str) -> Callable[[Case, Group], Sighting | None]:
+    def look(case: Case, group: Group) -> Sighting | None:
+        asked = _contrasts(case, group, *transports)
+        return holds_of(asked, lambda c: _is_right(case, c) is True)
+
+    return look
+
+
+def _answer_fails(case: Case, group: Group) -> Sighting | None:
+    """A certificate of somebody else, or an address outside of the networks of the owner."""
+
+    def fails(o: Observation) -> bool:
+        strange = symptom_of(o) is Symptom.STRANGE_CERTIFICATE
+        return strange or (o.address is not None and case.owned(o.address) is False)
+
+    return holds_of(group.observations, fails)
+
+
+def _unverifiable(case: Case, group: Group) -> Sighting | None:
+    failing = _answer_fails(case, group)
+    return Sighting(failing is not None and not failing.holds, group.ids)
+
+
+def _at_system(case: Case) -> list[ControlResult]:
+    """Controls that looked a name up at the host's own resolver."""
+    return [
+        r
+        for r in case.known.controls
+        if r.config.role is not Role.AD
+        and any(
+            (o.steps and o.steps[0].step is Step.RESOLVE) or o.facts.get("resolver") == "system"
+            for o in r.observations
+        )
+    ]
+
+
+def _resolved(r: ControlResult) -> bool:
+    return any(
+        o.steps[0].failure is None
+        for o in r.observations
+        if o.steps and (o.steps[0].step is Step.RESOLVE or o.facts.get("resolver") == "system")
+    )
+
+
+def _other_names_ok(case: Case, group: Group) -> Sighting | None:
+    asked = _at_system(case)
+    if not asked:
+        return None
+    resolved = [r for r in asked if _resolved(r)]
+    ids = tuple(o.id for r in resolved for o in r.observations)
+    return Sighting(len(resolved) >= _MOSTLY * len(asked), ids)
+
+
+def _interleaved_ok(case: Case, group: Group) -> Sighting | None:
+    """Five queries for the name and five for a control's, in turn, at the same resolver."""
+    again = [
+        c for c in case.contrasts(Differs.TIME) if c.contrast and c.contrast.of in group.members
+    ]
+    other = [
+        c for c in case.contrasts(Differs.QUERY) if c.contrast and c.contrast.of in group.members
+    ]
+    if not again or not other:
+        return None
+    silent = all(c.facts.get("answered") == 0 for c in again)
+    heard = any(int(c.facts.get("answered", 0)) >= _ENOUGH_OF_FIVE for c in other)  # type: ignore[arg-type] # ours
+    return Sighting(silent and heard, tuple(c.id for c in (*again, *other)))
+
+
+def _two_answers(case: Case, group: Group) -> Sighting | None:
+    """The first one wrong, a later one right by the owner test: otherwise they may be any two."""
+    names = {case.host_of(o) for o in group.observations}
+    asked = [
+        o for e, seen in case.seen for o in seen if getattr(e.config.probe, "query", None) in names
+    ] + _contrasts(case, group, "udp")
+
+    def both(o: Observation) -> bool:
+        late = o.facts.get("late_addresses")
+        right = isinstance(late, tuple) and any(case.owned(a) for a in late)
+        return bool(o.facts.get("late_differs")) and right and _is_right(case, o) is False
+
+    return holds_of(asked, both)
+
+
+def _unfiltered(case: Case, group: Group) -> Sighting | None:
+    filtered = _filtered(case, group)
+    asked = [r for r in of_role(case, Role.AD) if _asks_system(r)]
+    if not asked:
+        return None
+    answered = of_results(asked)
+    assert answered is not None
+    return Sighting(
+        answered.holds and not (filtered is not None and filtered.holds), answered.evidence
+    )
+
+
+def _asks_system(result: ControlResult) -> bool:
+    return getattr(result.config.probe, "resolver", "system") == "system"
+
+
+def _filtered(case: Case, group: Group) -> Sighting | None:
+    """It answers with nowhere, or denies a name that only carries advertising."""
+    nowhere = [o for o in group.observations if o.address in UNSPECIFIED]
+    if nowhere:
+        return Sighting(True, tuple(o.id for o in nowhere))
+    asked = [r for r in of_role(case, Role.AD) if _asks_system(r)]
+    refused = [r for r in asked if any("rcode" in o.facts and not o.works for o in r.observations)]
+    ids = tuple(o.id for r in refused for o in r.observations)
+    return Sighting(bool(refused), ids) if asked else None
+
+
+def _public_resolver(case: Case, group: Group) -> Sighting | None:
+    """A router at home may lie by itself; that another resolver does, over UDP, it cannot."""
+    if not case.known.private_resolver:
+        return Sighting(True)
+    return _trusted_udp_wrong(case, group)
+
+
+SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
+    Sign.TRUSTED_PASSES: _trusted_passes,
+    Sign.TRUSTED_DIFFERS: _trusted_differs,
+    Sign.TRUSTED_DENIES: _trusted_denies,
+    Sign.TRUSTED_UDP_WRONG: _trusted_udp_wrong,
+    Sign.TRUSTED_TCP_RIGHT: _trusted_right("tcp"),
+    Sign.TRUSTED_SECURED_RIGHT: _trusted_right("tls", "https"),
+    Sign.ANSWER_FAILS: _answer_fails,
+    Sign.UNVERIFIABLE: _unverifiable,
+    Sign.OTHER_NAMES_OK: _other_names_ok,
+    Sign.INTERLEAVED_OK: _interleaved_ok,
+    Sign.TWO_ANSWERS: _two_answers,
+    Sign.UNFILTERED: _unfiltered,
+    Sign.FILTERED: _filtered,
+    Sign.PUBLIC_RESOLVER: _public_resolver,
+}

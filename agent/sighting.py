@@ -1,0 +1,156 @@
+"""What rules look for, and what it is to have seen it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.case import Case, answered, of_role, operators
+from agent.vantage import ControlResult
+from probes.model import Observation, Role, Step
+
+
+class Sign(StrEnum):
+    """Something that holds, does not hold, or was not measured. The control that it rests on is in
+    brackets, by its number in the notes."""
+
+    DOMESTIC = "a domestic control answers [C1]"
+    NO_FOREIGN = "no foreign control answers [C2]"
+    FEW_FOREIGN = "hardly any foreign control answers [C2]"
+    NEUTRAL_OK = "the same address answers a neutral name [C3]"
+    NEUTRAL_FAILS = "the same address fails for a neutral name too [C3]"
+    NEUTRAL_AS_LONG = "the neutral hello is no shorter [C11]"
+    NAME_FAILS_ELSEWHERE = "the name fails in the same way at a control's address [C4]"
+    OTHER_ADDRESS_OK = "another address answers the same name [C5]"
+    OTHER_PORTS_SILENT = "further ports of the same address are silent [C6]"
+    OTHER_PORT_OK = "another port of the same address answers [C6]"
+    NEIGHBOUR_OK = "another server of the owner, or another owner's, answers over TCP [C7]"
+    UP = "the server is up elsewhere, or has every sign of it [C14]"
+    DOWN_OUTSIDE = "it does not answer on an open network either [C14]"
+    ANSWERED_BEFORE = "the address has answered here before"
+    SEVERAL_PREFIXES = "two addresses in two networks"
+    EARLY = "the answer came sooner than any from there can"
+    ICMP_FROM_PATH = "a router on the way forbids it"
+    SHORT_HELLO_OK = "a shorter hello with the same name is answered [C11]"
+    RANDOM_SURVIVES = "random bytes of the same length pass [C12]"
+    TLS_ELSEWHERE = "TLS works to other operators [C2]"
+    ONE_ISSUER = "one stranger's certificate stands before several targets [C5]"
+    STRANGE_ISSUER = "the certificate is of an unknown issuer"
+    CLEAN_CONTROLS = "the controls' certificates are in order [C9]"
+    TRUSTED_PASSES = "a trusted resolver's answer passes the certificate or owner test [C9]"
+    TRUSTED_DIFFERS = "no trusted resolver gives that answer [C8]"
+    TRUSTED_DENIES = "a trusted resolver knows no address either [C8]"
+    TRUSTED_UDP_WRONG = "the trusted resolver's answer over UDP is wrong [C8]"
+    TRUSTED_TCP_RIGHT = "over TCP it is right [C8]"
+    TRUSTED_SECURED_RIGHT = "over TLS or HTTPS it is right [C8]"
+    ANSWER_FAILS = "the answered address fails the certificate or owner test [C9]"
+    UNVERIFIABLE = "the answer can be tested against nothing"
+    OTHER_NAMES_OK = "the same resolver answers other names [C8]"
+    INTERLEAVED_OK = "of five queries none, of a control's five at least four were answered [C8]"
+    TWO_ANSWERS = "a wrong answer and the right one came to one query"
+    UNFILTERED = "the resolver answers an advertising name [C8]"
+    FILTERED = "the resolver filters for its owner [C8]"
+    PUBLIC_RESOLVER = "the resolver is the provider's, or another one tells the same lie"
+    STUN_OK = "two STUN operators answer [C12]"
+    STUN_SILENT = "two STUN operators are silent [C12]"
+    UDP_DNS_OK = "DNS over UDP abroad works [C12]"
+    UDP_DNS_SILENT = "DNS over UDP abroad is silent [C12]"
+    TCP_DNS_OK = "the same resolver answers over TCP, TLS or HTTPS [C8]"
+    TCP_OK = "TCP works [C2]"
+    OWNER_TCP = "the owner's servers answer over TCP [C6]"
+    RELAYS = "three relays in two networks"
+    EVERY_DRESS_SILENT = "silent in every dress [C12]"
+    COOKIE_SILENT = "STUN's cookie is not answered, again [C12]"
+    COOKIELESS_OK = "the same question without the cookie is answered [C12]"
+    OTHER_ODD_PORT = "other odd ports answer, or the port is an ordinary one [C6]"
+    FULL_EVIDENCE = "five packets were not answered while four fifths of the controls were"
+    CONTROLS_LOSSY = "the controls lose packets too [C2]"
+    PAGE_REDIRECTS = "the page leads to another site"
+    NO_PORTAL = "no portal stands before the line [C0]"
+    TWIN_SILENT = "nothing returns from the twin [C12]"
+    TWIN_RANDOM_OK = "random bytes return from the twin [C12]"
+    TWIN_STUN_OK = "STUN returns from the twin [C12]"
+    TWIN_STUN_SILENT = "STUN does not return from the twin [C12]"
+    TWIN_DTLS_SILENT = "DTLS does not return from the twin [C12]"
+    OFFLINE_LOCALLY = "this host has no way out [C0]"
+    OFFLINE = "no control answers [C1]"
+    PORTAL = "a portal answers instead of the internet [C0]"
+    TUNNEL = "the line leads through a tunnel [C0]"
+    FAULTY = "this vantage is at fault itself [C0]"
+
+    @property
+    def control(self) -> str:
+        """The control's number, "" for what the failure itself shows."""
+        return self.value.partition("[")[2].rstrip("]")
+
+    @property
+    def words(self) -> str:
+        return self.value.partition(" [")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """``evidence``: ids of the observations that say so. ``inferred``: concluded, not seen."""
+
+    holds: bool
+    evidence: tuple[str, ...] = ()
+    inferred: bool = False
+
+
+def holds_of(seen: Sequence[Observation], holds: Callable[[Observation], bool]) -> Sighting | None:
+    """Does it hold of any? Nothing was measured where nothing was seen."""
+    if not seen:
+        return None
+    found = [o for o in seen if holds(o)]
+    return Sighting(bool(found), tuple(o.id for o in found))
+
+
+def of_results(results: Iterable[ControlResult]) -> Sighting | None:
+    """Does any of these controls answer?"""
+    asked = list(results)
+    if not asked:
+        return None
+    working = [r for r in asked if answered(r)]
+    return Sighting(bool(working), tuple(o.id for r in working for o in r.observations))
+
+
+def spoke(o: Observation) -> bool:
+    """Did the other side send anything at all?"""
+    return o.works or bool(o.facts.get("server_spoke"))
+
+
+def web(case: Case) -> list[ControlResult]:
+    """Controls over TCP, at home and abroad."""
+    both = of_role(case, Role.FOREIGN, Role.DOMESTIC)
+    return [r for r in both if r.config.target.probe in ("https", "tls", "tcp")]
+
+
+def stun(case: Case) -> list[ControlResult]:
+    return [
+        r for r in of_role(case, Role.STUN) if getattr(r.config.probe, "transport", "udp") == "udp"
+    ]
+
+
+def two_operators(results: Sequence[ControlResult]) -> Sighting | None:
+    """Do two operators answer? None with fewer than two in the configuration."""
+    if len(operators(results)) < 2:
+        return None
+    working = [r for r in results if answered(r)]
+    return Sighting(len(operators(working)) >= 2, ids(working))
+
+
+def over_tcp(seen: Iterable[Observation]) -> list[Observation]:
+    return [o for o in seen if any(s.step is Step.CONNECT for s in o.steps)]
+
+
+def connects(o: Observation) -> bool:
+    return any(s.step is Step.CONNECT and s.failure is None for s in o.steps)
+
+
+def ids(results: Iterable[ControlResult]) -> tuple[str, ...]:
+    return tuple(o.id for r in results for o in r.observations)
+
+
+def ids_of(seen: Iterable[Observation]) -> tuple[str, ...]:
+    return tuple(o.id for o in seen)

@@ -1,0 +1,182 @@
+"""From a channel's failures to findings: which rules fire, and how much they may be believed. Pure.
+
+Healthy channels are not looked at. Confidence is a probability that starts at the rule's base; the
+modifiers multiply its odds (interference-methods 1.6 in the project's notes, design 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agent.case import LINE, Case, Group, Known, case_of, groups
+from agent.diagnosis import Evidence
+from agent.rules import RULES, Rule
+from agent.sighting import Sighting, Sign
+from agent.signs import see
+from agent.vantage import Judgement
+from config.model import MessengerConfig
+from probes.model import Certainty, Diagnosis, Finding, Status
+
+SUSPECTED, LIKELY = 0.5, 0.75
+HELD_BACK = 0.74
+"""What a rule reaches at the most without all that makes it firm."""
+FEW_CONTROLS, FEWER = 3, 1 / 4
+FLAPPED = 1 / 3
+SECOND_MECHANISM = 3.0
+
+
+def explain(
+    raw: Sequence[Diagnosis],
+    messenger: MessengerConfig,
+    evidence: Sequence[Evidence],
+    judgement: Judgement,
+    known: Known,
+) -> tuple[Diagnosis, ...]:
+    """The diagnoses with what was done to the traffic, where something fails."""
+    return tuple(
+        d
+        if not ailing(d)
+        else _with_findings(d, find(case_of(messenger, d.channel, evidence, judgement, known)))
+        for d in raw
+    )
+
+
+def ailing(d: Diagnosis) -> bool:
+    """Is there anything to explain?"""
+    return d.status is not Status.OK and d.reason not in ("uncalibrated", "not_measured")
+
+
+def _with_findings(d: Diagnosis, findings: tuple[Finding, ...]) -> Diagnosis:
+    found = replace(d, findings=findings)
+    if d.status is Status.UNREACHABLE and found.interference:
+        summary = d.summary.replace(": unreachable, ", ": blocked, ", 1)
+        found = replace(found, status=Status.BLOCKED, reason="interference", summary=summary)
+    return found
+
+
+def tell(d: Diagnosis) -> Diagnosis:
+    """With what was found in its sentence."""
+    if d.first is None or not d.first.told:
+        return d
+    sentence = f"{d.summary.rstrip('.')}. {_WORDS[d.certainty]}: {d.first.told}."
+    return replace(d, summary=sentence)
+
+
+_WORDS = {
+    Certainty.SUSPECTED: "Suspected",
+    Certainty.LIKELY: "Likely",
+    Certainty.CONFIRMED: "Confirmed",
+}
+
+
+def find(case: Case) -> tuple[Finding, ...]:
+    """Every rule that fires, the most certain first; of one mechanism the strongest rule."""
+    found: list[tuple[Finding, Group]] = []
+    for group in groups(case):
+        found += _strongest([(finding, group) for finding in _fire(case, group)])
+    lifted = [_beside(finding, group, found) for finding, group in found]
+    certain = [f for f in lifted if f.certainty is not Certainty.NONE]
+    certain.sort(key=lambda f: -f.confidence)
+    unique: dict[str, Finding] = {}
+    for finding in certain:
+        unique.setdefault(finding.mechanism, finding)
+    return tuple(unique.values())
+
+
+def _strongest(fired: list[tuple[Finding, Group]]) -> list[tuple[Finding, Group]]:
+    best: dict[str, tuple[Finding, Group]] = {}
+    for finding, group in fired:
+        known = best.get(finding.mechanism)
+        if known is None or finding.confidence > known[0].confidence:
+            best[finding.mechanism] = (finding, group)
+    return list(best.values())
+
+
+def _fire(case: Case, group: Group) -> list[Finding]:
+    seen: dict[Sign, Sighting | None] = {}
+
+    def holds(sign: Sign) -> Sighting | None:
+        """The sighting of a sign that holds; None when it does not, or was not measured."""
+        if sign not in seen:
+            seen[sign] = see(sign, case, group)
+        sighting = seen[sign]
+        return sighting if sighting is not None and sighting.holds else None
+
+    fired = []
+    for rule in RULES:
+        if group.symptom not in rule.symptoms:
+            continue
+        sightings = [holds(sign) for sign in rule.needs]
+        if all(s is not None for s in sightings):
+            firm = all(holds(sign) is not None for sign in rule.firm)
+            fired.append(_finding(rule, case, group, [s for s in sightings if s], firm))
+    return fired
+
+
+def _finding(
+    rule: Rule, case: Case, group: Group, sightings: Sequence[Sighting], firm: bool
+) -> Finding:
+    confidence = round(weigh(rule, case, any(s.inferred for s in sightings), firm), 2)
+    decided = [sign for sign in rule.needs if sign.control]
+    return Finding(
+        mechanism=rule.mechanism,
+        certainty=certainty_of(confidence),
+        confidence=confidence,
+        rule=rule.id,
+        variant=rule.variant,
+        evidence=tuple(dict.fromkeys((*group.ids, *(i for s in sightings for i in s.evidence)))),
+        told=rule.sentence,
+        decided=tuple(sign.words for sign in decided),
+        controls=tuple(dict.fromkeys(sign.control for sign in decided)),
+    )
+
+
+def weigh(rule: Rule, case: Case, inferred: bool, firm: bool) -> float:
+    """For what is not interference it is the probability that it is none."""
+    if not rule.mechanism.interference:
+        return 1 - rule.base
+    base = rule.base - (rule.without_outside if inferred and Sign.UP in rule.needs else 0.0)
+    odds = 1.0
+    of_the_line = rule.symptoms[0] in LINE  # whose controls are the evidence
+    if not of_the_line and _controls_answered(case) < FEW_CONTROLS:
+        odds *= FEWER
+    if case.known.flapped:
+        odds *= FLAPPED
+    confidence = with_odds(base, odds)
+    return confidence if firm else min(confidence, HELD_BACK)
+
+
+def with_odds(probability: float, factor: float) -> float:
+    odds = factor * probability / (1 - probability)
+    return odds / (1 + odds)
+
+
+def certainty_of(confidence: float) -> Certainty:
+    """Of one round: that never exceeds likely."""
+    if confidence < SUSPECTED:
+        return Certainty.NONE
+    return Certainty.LIKELY if confidence >= LIKELY else Certainty.SUSPECTED
+
+
+def _controls_answered(case: Case) -> int:
+    return sum(any(o.works for o in r.observations) for r in case.known.controls)
+
+
+def _beside(finding: Finding, group: Group, found: Sequence[tuple[Finding, Group]]) -> Finding:
+    """Two mechanisms against one target are no accident, unless one is held back for a reason."""
+    if not finding.mechanism.interference or finding.certainty is not Certainty.LIKELY:
+        return finding
+    targets = {o.target for o in group.observations}
+    second = any(
+        other.mechanism is not finding.mechanism
+        and other.mechanism.interference
+        and other.certainty is Certainty.LIKELY
+        and group_of.symptom is not group.symptom
+        and targets & {o.target for o in group_of.observations}
+        for other, group_of in found
+    )
+    if not second:
+        return finding
+    confidence = with_odds(min(finding.confidence, 0.99), SECOND_MECHANISM)
+    return replace(finding, confidence=round(confidence, 2))

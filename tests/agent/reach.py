@@ -1,0 +1,64 @@
+"""The table of docs/verdicts.md: what confidence each rule reaches in one clean round.
+
+``python -m tests.agent.reach`` prints it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+from agent.case import Case, Outside, groups
+from agent.rules import RULES, Rule
+from agent.sighting import Sign
+from agent.verdicts import _fire, certainty_of
+from tests.agent.worlds import WORLDS
+
+RESEARCH = {Sign.NAME_FAILS_ELSEWHERE, Sign.RANDOM_SURVIVES}
+OUTSIDE = {Sign.DOWN_OUTSIDE}
+TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}
+HEAD = (
+    "| rule | mechanism | rests on | client alone | with an outside view | with a twin | research |"
+)
+
+
+def table() -> str:
+    return "\n".join((HEAD, "|---|---|---|---|---|---|---|", *map(_row, RULES)))
+
+
+def _row(rule: Rule) -> str:
+    needs = set(rule.needs)
+    alone, seen = _reached(rule, WORLDS[rule.id]()), _reached(rule, _seen_from_outside(rule))
+    research = bool(needs & RESEARCH)
+    cells = (
+        "–" if needs & (RESEARCH | OUTSIDE | TWIN) else alone,
+        "–" if needs & (RESEARCH | TWIN) else seen,
+        alone if needs & TWIN else "",
+        alone if research else "",
+    )
+    mechanism = f"`{rule.mechanism}`"
+    if rule.variant != rule.mechanism:
+        mechanism += f" (`{rule.variant}`)"
+    controls = " ".join(dict.fromkeys(s.control for s in rule.needs if s.control)) or "itself"
+    return f"| `{rule.id}` | {mechanism} | {controls} | {' | '.join(cells)} |"
+
+
+def _seen_from_outside(rule: Rule) -> Case:
+    case = WORLDS[rule.id]()
+    if case.known.outside is not None:
+        return case
+    works = {(o.target.messenger, o.target.name): True for _, seen in case.seen for o in seen}
+    return replace(case, known=replace(case.known, outside=Outside(works)))
+
+
+def _reached(rule: Rule, case: Case) -> str:
+    found: Iterator[float] = (
+        f.confidence for g in groups(case) for f in _fire(case, g) if f.rule == rule.id
+    )
+    confidence = next(found)
+    return f"{confidence:.2f} {certainty_of(confidence)}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table() + "\n")

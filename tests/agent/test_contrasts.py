@@ -1,0 +1,271 @@
+"""What is asked to explain a failure, and what is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent import contrasts
+from agent.case import Differs, Symptom
+from agent.contrasts import Around, Neutral, first, last, neutrals, second, window_of
+from probes.contrast import BytesProbe, HelloProbe, PacedQuery
+from probes.dtls import DtlsProbe
+from probes.model import Failure, Role, Step
+from probes.net.environment import TrustedResolver
+from probes.stun import StunProbe
+from probes.wire import stun
+from tests.agent.building import seen, target
+from tests.agent.worlds import (
+    A1,
+    A2,
+    ELSEWHERE,
+    MESSENGER,
+    R1,
+    R2,
+    R3,
+    T1,
+    T2,
+    W1,
+    W2,
+    contrast,
+    controls,
+    hello,
+    name,
+    neutral,
+    syn,
+    trusted,
+    udp,
+)
+
+TRUSTED = TrustedResolver(
+    "quad9",
+    "9.9.9.9",
+    "dns.quad9.net",
+    "/dns-query",
+    ("udp", "tcp", "tls", "https"),
+    {"udp": 53, "tcp": 53, "tls": 853, "https": 443},
+)
+CALM = Neutral("neutral.test", "192.0.2.80", 443)
+FAR = Neutral("far.test", "192.0.2.81", 443)
+
+
+def around(**given: Any) -> Around:
+    values: dict[str, Any] = {
+        "research": False,
+        "neutral": CALM,
+        "far": FAR,
+        "trusted": (TRUSTED,),
+        "system": ("192.0.2.53", 53),
+        **given,
+    }
+    return Around(**values)
+
+
+def asked(*failed: Any, **given: Any) -> list[contrasts.FollowUp]:
+    return first(MESSENGER, failed, around(**given))[0]
+
+
+@pytest.mark.parametrize(
+    ("failed", "differs"),
+    [
+        (hello(W1, Failure.RESET), {Differs.NAME}),
+        (hello(W1, Failure.TIMEOUT, clienthello_acked=True), {Differs.NAME}),
+        (hello(W1, Failure.UNKNOWN_ISSUER), set()),
+        (syn(T1), {Differs.PORT}),
+        (syn(T1, Failure.REFUSED), set()),
+        (udp(R1), {Differs.DRESS, Differs.TIME}),
+        (udp(R1, Failure.LOSSY), set()),
+        (name(W1, Failure.NO_ADDRESS), {Differs.RESOLVER}),
+        (name(W1, Failure.TIMEOUT), {Differs.RESOLVER, Differs.TIME, Differs.QUERY}),
+        (hello(W1, Failure.WRONG_NAME, ELSEWHERE), {Differs.RESOLVER}),
+    ],
+)
+def test_each_failure_has_its_own_contrasts(failed, differs):
+    found = asked(failed)
+    assert {a.differs for a in found} == differs
+    assert all(a.of is failed[1] for a in found)
+
+
+def test_the_neutral_name_goes_to_the_same_address_and_is_no_shorter():
+    f = hello(W1, Failure.RESET, clienthello_bytes=1700)
+    (follow,) = asked(f)
+    assert (follow.address, follow.port) == (A1, 443)
+    assert follow.probe == HelloProbe("neutral.test", pad_to=1700)
+
+
+def test_it_is_carried_as_far_as_the_step_that_failed():
+    steps = (Step.RESOLVE, Step.CONNECT, Step.TLS)
+    late = (W1, seen(W1, Failure.TIMEOUT, before=steps, address=A1))
+    (follow,) = asked(late)
+    assert follow.probe.url == "https://neutral.test/"
+
+
+def test_without_a_working_control_there_is_no_neutral_name_and_it_is_said():
+    f = hello(W1, Failure.RESET)
+    asks, left = first(MESSENGER, [f], around(neutral=None))
+    assert asks == []
+    assert [(o.differs, o.reason) for o in left] == [(Differs.NAME, "no_control")]
+
+
+def test_one_address_is_asked_once_and_other_networks_come_first():
+    same = [hello(w, Failure.RESET, A1) for w in (W1, W2)]
+    assert len(asked(*same)) == 1
+    many = [
+        hello(target(f"w{i}", channel="web", probe=W1.probe, port=443), Failure.RESET, a)
+        for i, a in enumerate(("198.51.100.1", "198.51.100.2", "198.51.100.3", A2))
+    ]
+    assert [a.address for a in asked(*many)][:2] == ["198.51.100.1", A2]
+    assert len(asked(*many)) == contrasts.MOST
+
+
+def test_every_channel_has_a_sample_of_its_own():
+    many = [syn(T1), hello(W1, Failure.RESET)]
+    assert {a.config.target.channel for a in asked(*many)} == {"chat", "web"}
+
+
+def test_ports_that_the_round_has_asked_are_not_asked_again():
+    ports = {a.port for a in asked(syn(T1))}
+    assert ports == {443, 80}
+    heard = frozenset({(A1, 443)})
+    assert {a.port for a in asked(syn(T1), heard=heard)} == {80}
+
+
+def test_a_relay_is_asked_in_a_dress_without_the_cookie_and_again_in_its_own():
+    found = asked(udp(R1))
+    dresses = {a.differs: a.probe for a in found}
+    assert dresses[Differs.DRESS].dress is stun.Dress.RFC3489
+    assert dresses[Differs.TIME] == R1.probe
+    assert {a.facts.get("cookie") for a in found} == {False, None}
+
+
+def test_two_relays_are_a_sample_and_those_known_to_answer_come_first():
+    three = [udp(r) for r in (R1, R2, R3)]
+    found = asked(*three, verified=frozenset({"r2"}))
+    relays = list(dict.fromkeys(a.address for a in found))
+    assert relays[0] == R3.host
+    assert len(relays) == contrasts.RELAYS
+
+
+def test_other_kinds_of_relay_are_asked_in_another_dress_too():
+    legacy = target("legacy", probe=StunProbe(dress=stun.Dress.RFC3489), host=A1, port=3478)
+    (follow,) = asked(udp(legacy))
+    assert (follow.probe.dress, follow.facts["cookie"]) == (stun.Dress.BARE, True)
+    greeting = target("dtls", probe=DtlsProbe(), host=A1, port=3478)
+    (follow,) = asked(udp(greeting))
+    assert follow.probe.dress != greeting.probe.dress
+
+
+def test_the_resolver_matrix_deals_out_its_handshakes():
+    failed = [
+        name(W1, Failure.NO_ADDRESS),
+        name(W2, Failure.NO_ADDRESS),
+        name(replace(T1, host="chat.test"), Failure.NO_ADDRESS),
+    ]
+    by_name: dict[str, set[str]] = {}
+    for a in asked(*failed):
+        by_name.setdefault(a.config.host, set()).add(str(a.facts["transport"]))
+    assert by_name == {
+        "w1.test": {"udp", "tcp", "tls"},
+        "w2.test": {"udp", "tcp"},
+        "chat.test": {"udp", "tcp", "https"},
+    }
+
+
+def test_without_a_trusted_resolver_that_is_said():
+    asks, left = first(MESSENGER, [name(W1, Failure.NO_ADDRESS)], around(trusted=()))
+    assert (asks, [o.reason for o in left]) == ([], ["no_resolver"])
+
+
+def test_an_address_of_the_owner_is_no_matter_of_names():
+    assert {a.differs for a in asked(hello(W1, Failure.RESET, A1))} == {Differs.NAME}
+    assert Differs.RESOLVER in {a.differs for a in asked(hello(W1, Failure.RESET, ELSEWHERE))}
+
+
+def test_a_silent_name_is_held_against_a_controls():
+    pair = [a for a in asked(name(W1, Failure.TIMEOUT)) if isinstance(a.probe, PacedQuery)]
+    assert {(a.differs, a.probe.query) for a in pair} == {
+        (Differs.TIME, "w1.test"),
+        (Differs.QUERY, "neutral.test"),
+    }
+    assert {a.address for a in pair} == {"192.0.2.53"}
+
+
+def test_the_target_is_asked_where_a_trusted_resolver_says_it_is():
+    f = hello(W1, Failure.WRONG_NAME, ELSEWHERE)
+    told = trusted(f, "tcp", ("10.0.0.1", A1))
+    (follow,) = second([f], [told], around())[0]
+    assert (follow.differs, follow.address, follow.host) == (Differs.ANSWER, A1, "w1.test")
+    assert follow.probe == W1.probe
+    assert second([f], [trusted(f, "udp", (A1,))], around())[0] == []
+
+
+def test_random_bytes_are_for_research_and_only_where_a_neutral_name_fails():
+    f = hello(W1, Failure.RESET)
+    fails = neutral(f, Failure.RESET)
+    assert second([f], [neutral(f)], around(research=True)) == ([], [])
+    asks, left = second([f], [fails], around())
+    assert (asks, [o.reason for o in left]) == ([], ["profile"])
+    (follow,), left = second([f], [fails], around(research=True))
+    assert follow.probe == BytesProbe(517)
+    assert left == []
+
+
+def test_a_long_hello_has_a_short_one_beside_it():
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=False, clienthello_bytes=1700)
+    (follow,) = second([f], [neutral(f, Failure.TIMEOUT)], around())[0]
+    assert (follow.differs, follow.probe.short) == (Differs.LENGTH, True)
+    assert follow.probe.server_name == "w1.test"
+
+
+def test_the_targets_name_goes_to_a_control_last_and_for_research_only():
+    failed = [hello(W1, Failure.RESET), hello(W2, Failure.RESET, A2)]
+    passed = [neutral(f) for f in failed]
+    (follow,), left = last(failed, passed, around(research=True))
+    assert (follow.differs, follow.address) == (Differs.ADDRESS, FAR.address)
+    assert follow.probe.server_name == "w1.test"
+    assert left == []
+    assert [o.reason for o in last(failed, passed, around())[1]] == ["profile"]
+    deferred = last(failed, passed, around(research=True, far=None))
+    assert (deferred[0], [o.reason for o in deferred[1]]) == ([], ["residual"])
+    assert last(failed, [], around(research=True)) == ([], [])
+
+
+def test_neutral_names_are_those_of_foreign_https_controls_that_answer():
+    working = neutrals(controls())
+    assert [n.name for n in working] == ["f0.test", "f1.test", "f2.test"]
+    assert neutrals(controls(foreign=Failure.TIMEOUT)) == []
+    assert all(r.config.role is Role.FOREIGN for r in controls()[:3])
+
+
+@pytest.mark.parametrize(
+    ("failed", "seconds"),
+    [
+        (hello(W1, Failure.RESET), 90),
+        (hello(W1, Failure.TIMEOUT, clienthello_acked=False), 60),
+        (hello(W1, Failure.TIMEOUT, clienthello_acked=True), 450),
+        (hello(W1, Failure.UNKNOWN_ISSUER), 0),
+        (syn(T1), 0),
+        (udp(R1), 0),
+    ],
+)
+def test_how_long_a_filter_may_remember(failed, seconds):
+    assert window_of(failed[1]) == seconds
+
+
+def test_a_probe_that_nobody_knows_how_to_vary_is_left_alone():
+    strange = target("x", host=A1, port=1)  # a kind that only tests have
+    assert asked((strange, udp(R1)[1])) == []
+
+
+def test_each_contrast_differs_in_one_attribute_only():
+    """The probe, or the address, or the port, or the host asked: never two of them."""
+    f = syn(T2)
+    for follow in asked(f):
+        assert follow.address == f[1].address
+    for follow in asked(hello(W1, Failure.RESET)):
+        assert (follow.address, follow.port) == (A1, W1.port)
+    spoken = contrast(hello(W1, Failure.RESET), Differs.NAME)
+    assert spoken.contrast is not None
+    assert Symptom.HELLO_RESET in contrasts.WINDOWS

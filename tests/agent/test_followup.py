@@ -1,0 +1,265 @@
+"""Contrasts asked within their round, on loopback, by the real probes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import check, contrasts
+from agent import core as core_module
+from agent.core import Core
+from agent.rounds import Beat
+from agent.store import Store
+from config.model import Config
+from exporters.feed import AgentFigures
+from probes.contrast import HelloProbe
+from probes.https import HttpsProbe
+from probes.model import Certainty, Diagnosis, Mechanism, Report, Status
+from probes.tcp import TcpProbe
+from probes.tls import TlsProbe
+from tests.agent.building import configuration, control, messenger, target
+
+BLOCKED = b"blocked.test"
+ALERT = b"\x15\x03\x03\0\x02\x02\x28"
+SERVER, SIBLING, FIRST, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"
+INTERVAL = 2.0
+
+
+@dataclass(eq=False)
+class Wire:
+    """Servers that answer every hello with an alert; a censor may cut those with one name.
+    ``heard``: address and whether the name was in it, in order."""
+
+    censor: bool = False
+    everything: bool = False
+    port: int = 0
+    heard: list[tuple[str, bool]] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            data = await reader.read(4096)
+            named = BLOCKED in data
+            address = writer.get_extra_info("sockname")[0]
+            if data:
+                self.heard.append((address, named))
+            if data and self.censor and (named or (self.everything and address == SERVER)):
+                linger = struct.pack("ii", 1, 0)
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                writer.transport.abort()
+                return
+            writer.write(ALERT)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def wires() -> AsyncIterator[Wire]:
+    wire = Wire()
+    servers = []
+    for address in (SERVER, SIBLING, FIRST, OTHER):
+        server = await asyncio.start_server(wire.serve, address, wire.port)
+        wire.port = server.sockets[0].getsockname()[1]
+        servers.append(server)
+    try:
+        yield wire
+    finally:
+        for server in servers:
+            server.close()
+
+
+def config(wire: Wire, state: Path, **sections: Any) -> Config:
+    web = target(
+        "web",
+        channel="web",
+        probe=TlsProbe("blocked.test"),
+        host=SERVER,
+        port=wire.port,
+    )
+    chat = target("chat", channel="chat", probe=TcpProbe(), host=SIBLING, port=wire.port)
+    foreign = [
+        control(
+            f"f{n}",
+            probe=HttpsProbe(f"https://neutral{n}.test/"),
+            kind="https",
+            host=f"neutral{n}.test",
+            addresses=(address,),
+            port=wire.port,
+        )
+        for n, address in enumerate((FIRST, OTHER))
+    ]
+    third = control("f2", probe=TcpProbe(), kind="tcp", host=OTHER, port=wire.port)
+    limits = {"min_interval": "100ms", "fast_prefixes": ["127.0.0.0/8"]}
+    return configuration(
+        (messenger(web, chat),),
+        (*foreign, third),
+        limits=limits,
+        schedule={"interval": f"{INTERVAL}s", "handshake_interval": "3s"},
+        resolvers={"system": "127.0.0.1:9", "trusted": []},
+        state={"spacing": "100ms"},
+        state_dir=str(state),
+        **sections,
+    )
+
+
+@asynccontextmanager
+async def core(tmp_path: Path, **sections: Any) -> AsyncIterator[tuple[Core, Wire]]:
+    async with wires() as wire:
+        store = Store(tmp_path)
+        made = Core(config(wire, tmp_path, **sections), store, AgentFigures(), lambda _: None)
+        try:
+            yield made, wire
+        finally:
+            await made.stop()
+            store.close()
+
+
+@pytest.fixture(autouse=True)
+def no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "default_route", lambda: ("eth0", ""))
+
+
+def web(diagnoses: Any) -> Diagnosis:
+    return next(d for d in diagnoses if d.channel == "web")
+
+
+async def by_hand(made: Core) -> Report:
+    await asyncio.sleep(0.15)  # limits.min_interval
+    return await check.one_round(made, ("m",))
+
+
+async def test_a_healthy_round_asks_nothing_more(tmp_path):
+    async with core(tmp_path) as (made, wire):
+        report = await by_hand(made)
+        assert web(report.diagnoses).status is Status.OK
+        assert all(o.contrast is None for o in report.observations)
+        # The target itself and two controls.
+        assert len(wire.heard) == 3
+        assert made.figures.contrasts_skipped.total() == 0
+
+
+async def test_a_name_that_is_cut_is_found_out_in_one_round(tmp_path):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+        report = await by_hand(made)
+        d = web(report.diagnoses)
+        assert (d.status, d.mechanism, d.certainty) == (
+            Status.BLOCKED,
+            Mechanism.TLS_SNI_RESET,
+            Certainty.LIKELY,
+        )
+        failed = next(o for o in report.observations if not o.works and o.target.name == "web")
+        (asked,) = [o for o in report.observations if o.contrast]
+        assert (asked.contrast.of, asked.contrast.differs) == (failed.id, "name")
+        assert asked.facts["clienthello_bytes"] >= failed.facts["clienthello_bytes"]
+        assert asked.id in d.first.evidence
+        # What the profile forbids is counted and named.
+        assert made.figures.contrasts_skipped == {"profile": 1}
+        assert report.left_out == ("m web, another address: profile: client does not ask it",)
+
+
+async def test_contrasts_write_no_check_metrics(tmp_path):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+        await by_hand(made)
+        # By hand nothing is noted of targets at all; of controls their own two rounds.
+        assert {f.runs for f in made.ledger.targets.values()} == {0, 2}
+
+
+async def test_a_server_that_cuts_every_name_is_not_accused(tmp_path):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = wire.everything = True
+        report = await by_hand(made)
+        assert web(report.diagnoses).status is Status.UNREACHABLE
+        assert web(report.diagnoses).findings == ()
+
+
+async def test_research_asks_a_control_last_and_then_leaves_it_alone(tmp_path):
+    research = {"profile": "research", "risks": "accepted"}
+    async with core(tmp_path, **research) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+        wire.heard.clear()
+        report = await by_hand(made)
+        assert web(report.diagnoses).first.rule == "R15"
+        assert wire.heard[-1] == (OTHER, True), "the last control, after everything else"
+        assert made.manners.is_spared(OTHER)
+        assert not made.manners.is_spared(FIRST)
+        wire.heard.clear()
+        report = await by_hand(made)
+        assert OTHER not in {address for address, _ in wire.heard}
+        assert made.figures.checks_skipped["residual"] > 0
+
+
+async def test_from_the_second_round_on_the_neutral_name_goes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(contrasts, "WINDOWS", dict.fromkeys(contrasts.WINDOWS, 3.0))
+    async with core(tmp_path) as (made, wire):
+        shown = await made.run_messenger("m", Beat(0))
+        assert web(shown).status is Status.OK
+        wire.censor = True
+        for _ in range(40):
+            await asyncio.sleep(0.25)
+            wire.heard.clear()
+            shown = await made.run_messenger("m", Beat(0))
+            if web(shown).status is Status.BLOCKED:
+                break
+        d = web(shown)
+        assert (d.status, d.mechanism) == (Status.BLOCKED, Mechanism.TLS_SNI_RESET)
+        at_server = [named for address, named in wire.heard if address == SERVER]
+        assert at_server[:2] == [False, True]
+        assert at_server.count(False) == 1, "once a round"
+
+
+async def test_after_a_reset_the_name_waits_and_the_connection_is_still_asked(tmp_path):
+    async with core(tmp_path) as (made, wire):
+        await made.run_messenger("m", Beat(0))
+        wire.censor = True
+        while not any(named for _, named in wire.heard[3:]):
+            await asyncio.sleep(0.2)
+            await made.run_messenger("m", Beat(0))
+        seen = made.runners["m"].seen["web"]
+        assert seen.asked.until == pytest.approx(seen.at + 90 * INTERVAL / 60, abs=0.01)
+        before = len([1 for _, named in wire.heard if named])
+        await made.run_messenger("m", Beat(0))
+        assert len([1 for _, named in wire.heard if named]) == before
+
+
+async def test_when_the_time_is_up_a_round_goes_on_without(tmp_path, monkeypatch):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+
+        async def hang(*_: object) -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr(HelloProbe, "run", hang)
+        monkeypatch.setattr("agent.check.OVER", 0.5)
+        report = await by_hand(made)
+        assert web(report.diagnoses).status is Status.UNREACHABLE
+        assert made.figures.contrasts_skipped == {"time": 1}
+
+
+async def test_a_bug_in_a_contrast_costs_only_itself(tmp_path, monkeypatch, caplog):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+
+        async def broken(*_: object) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(HelloProbe, "run", broken)
+        report = await by_hand(made)
+        assert web(report.diagnoses).findings == ()
+        assert "bug in the contrast name of web" in caplog.text

@@ -1,0 +1,330 @@
+"""Worlds in which nobody interferes: no rule may say at likely or better that somebody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.case import Case, Differs, Outside
+from agent.verdicts import find
+from probes.model import SURE, Failure, Mechanism, Role, Step, VantageStatus
+from tests.agent.building import judgement, seen, target
+from tests.agent.worlds import (
+    A1,
+    A2,
+    ALL_UDP,
+    ELSEWHERE,
+    R1,
+    R2,
+    R3,
+    T1,
+    T2,
+    W1,
+    W2,
+    WORLDS,
+    _calls,
+    _calls_lossy,
+    _denied,
+    border,
+    case,
+    contrast,
+    controls,
+    dress,
+    hello,
+    masked,
+    name,
+    neutral,
+    port,
+    syn,
+    trusted,
+    udp,
+)
+
+SLOW = {A1: 0.01, A2: 0.01}
+
+
+def accused(case: Case) -> list[str]:
+    """Mechanisms that somebody is accused of."""
+    return [
+        f"{f.rule} {f.mechanism}"
+        for f in find(case)
+        if f.mechanism.interference and f.certainty in SURE
+    ]
+
+
+def server_down() -> Case:
+    """One address of many, all its ports."""
+    f = syn(T1)
+    return case([f], channel="chat", contrasts=[port(f, n, Failure.TIMEOUT) for n in (443, 80)])
+
+
+def owner_down() -> Case:
+    """Everything of one owner, and nobody outside to ask."""
+    failed = [syn(T1), syn(T2)]
+    silent = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
+    return case(failed, channel="chat", beside=[], contrasts=silent)
+
+
+def hanging(failure: Failure = Failure.TIMEOUT, **facts: object) -> Case:
+    """It takes every hello and answers none, whatever the name."""
+    failed = [hello(w, failure, a, **facts) for w, a in ((W1, A1), (W2, A2))]
+    asked = [neutral(f, failure, **facts) for f in failed]
+    asked += [contrast(f, Differs.BYTES, None, Step.EXCHANGE) for f in failed if facts]
+    return case(failed, contrasts=asked, nearest=SLOW)
+
+
+def contaminated() -> Case:
+    """The neutral name failed too, but only after the target's: who knows what that left behind."""
+    f = hello(W1, Failure.RESET)
+    return case([f], contrasts=[replace(neutral(f, Failure.RESET), at=20.0)], nearest=SLOW)
+
+
+def refusing() -> Case:
+    """Stopped servers: refused, in the time that a refusal takes from there."""
+    failed = [syn(t, Failure.REFUSED) for t in (T1, T2)]
+    return case(failed, channel="chat", nearest=SLOW)
+
+
+def retired() -> Case:
+    """Relays that have not answered for weeks."""
+    return _calls(lambda f: [dress(f[0], 0, cookie=False)], verified=frozenset())
+
+
+def fleet_down() -> Case:
+    """The whole fleet, which another network sees as well."""
+    dead = Outside({("m", r.target.name): False for r in (R1, R2, R3)})
+    return _calls(lambda f: [dress(f[0], 0, cookie=False)], outside=dead)
+
+
+def cdn() -> Case:
+    """Another address than a trusted resolver names, of the owner all the same, and it is down."""
+    f = hello(W1, Failure.TIMEOUT, A2, clienthello_acked=True)
+    return case([f], contrasts=[trusted(f, "tcp", (A1,))])
+
+
+def filtering(family: str = "ipv4") -> Case:
+    f = name(W1, Failure.BAD_ANSWER, address="0.0.0.0", family="ipv4")
+    return case([f], contrasts=[trusted(f, "tcp", (A1,))])
+
+
+def router_lies() -> Case:
+    """A resolver at home: what it denies, its owner may have denied."""
+    return _denied(private_resolver=True)
+
+
+def own_certificate() -> Case:
+    """The owner's own mistake at one name."""
+    return case([hello(W1, Failure.UNKNOWN_ISSUER, certificate_issuer="Messy internal")])
+
+
+def company_proxy() -> Case:
+    """Its certificate stands before the controls too."""
+    stranger = {"certificate_issuer": "proxy"}
+    failed = [hello(w, Failure.UNKNOWN_ISSUER, **stranger) for w in (W1, W2)]
+    held = controls()
+    web = (Role.FOREIGN, Role.DOMESTIC)
+    theirs = tuple(
+        replace(
+            r, observations=tuple(replace(o, facts={**o.facts, **stranger}) for o in r.observations)
+        )
+        for r in held
+        if r.config.role in web
+    )
+    return case(failed, held_against=(*theirs, *(r for r in held if r.config.role not in web)))
+
+
+def small_packets_only() -> Case:
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=False, clienthello_bytes=1700)
+    asked = [neutral(f, Failure.TIMEOUT), contrast(f, Differs.LENGTH, None, server_spoke=True)]
+    return case([f], contrasts=asked)
+
+
+def odd_ports_closed() -> Case:
+    """A firewall at the office lets 443 and 3478 out and nothing else."""
+    held = tuple(r for r in controls() if r.config.port not in (853, 19302, 53))
+    failed = [syn(t) for t in (T1, T2)]
+    open_ports = [port(f, 443, None) for f in failed]
+    return case(failed, channel="chat", contrasts=open_ports, held_against=held)
+
+
+def office_without_udp() -> Case:
+    """Relays on odd ports only are closed, and no operator on another odd port is to be had."""
+    held = tuple(r for r in controls() if r.config.port != 19302)
+    return _calls(lambda f: [dress(f[0], 0, cookie=False)], held_against=held)
+
+
+def mangling_router() -> Case:
+    """It swallows STUN, wherever it goes; other UDP passes."""
+    return _calls(held_against=controls(stun=Failure.TIMEOUT))
+
+
+def one_packet_lost() -> Case:
+    """A SYN each, in a round in which controls did not answer either."""
+    failed = [syn(t, retransmissions=0) for t in (T1, T2)]
+    silent = [port(f, 443, Failure.TIMEOUT) for f in failed]
+    silent = [replace(o, facts={**o.facts, "retransmissions": 0}) for o in silent]
+    return case(failed, channel="chat", contrasts=silent)
+
+
+def line_drops() -> Case:
+    """Half of the controls are silent in the same round."""
+    held = controls()
+    dead = controls(foreign=Failure.TIMEOUT)[:3]
+    failed = [syn(t) for t in (T1, T2)]
+    silent = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
+    both = (dead[0], dead[1], *held[2:])
+    return case(failed, channel="chat", contrasts=silent, held_against=both)
+
+
+def flap() -> Case:
+    return replace(base := WORLDS["R12"](), known=replace(base.known, flapped=True))
+
+
+def broken_ipv6() -> Case:
+    return case([], channel="chat")
+
+
+def rate_limited() -> Case:
+    """Two relays stop answering us; the third does."""
+    works = (R3, seen(R3, None, address=R3.host))
+    return case([udp(R1), udp(R2)], channel="call", beside=[works])
+
+
+def one_relay() -> Case:
+    f = udp(R1)
+    return case([f], channel="call", contrasts=[dress(f, 0, cookie=False)])
+
+
+def congestion() -> Case:
+    return _calls_lossy(controls(stun=Failure.LOSSY))
+
+
+def transit() -> Case:
+    """Loss on the way to one operator, in the evening."""
+    return _calls_lossy(controls())
+
+
+def cached_abroad() -> Case:
+    """The border is down, and one foreign operator answers from a cache inside."""
+    return border(None, Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT)
+
+
+INNOCENT: list[Callable[[], Case]] = [
+    *(
+        (lambda s=s: masked(s))
+        for s in (
+            VantageStatus.OFFLINE,
+            VantageStatus.PORTAL,
+            VantageStatus.TUNNELLED,
+            VantageStatus.FAULTY,
+        )
+    ),
+    lambda: border(Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT),
+    cached_abroad,
+    congestion,
+    transit,
+    server_down,
+    owner_down,
+    hanging,
+    lambda: hanging(clienthello_acked=True),
+    lambda: hanging(Failure.RESET),
+    contaminated,
+    refusing,
+    retired,
+    fleet_down,
+    rate_limited,
+    one_relay,
+    cdn,
+    filtering,
+    router_lies,
+    own_certificate,
+    company_proxy,
+    small_packets_only,
+    odd_ports_closed,
+    office_without_udp,
+    mangling_router,
+    one_packet_lost,
+    line_drops,
+    flap,
+    broken_ipv6,
+    WORLDS["D1"],
+    WORLDS["R07"],
+    WORLDS["R09"],
+    WORLDS["R21"],
+    WORLDS["R22"],
+    WORLDS["M9"],
+    WORLDS["M9t"],
+]
+
+
+@pytest.mark.parametrize("world", INNOCENT, ids=lambda world: world.__name__)
+def test_nobody_is_accused(world):
+    assert accused(world()) == []
+
+
+@pytest.mark.parametrize("world", INNOCENT, ids=lambda world: world.__name__)
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_nobody_is_accused_on_less_evidence_either(world, data):
+    whole = world()
+    if whole.known.outside is not None:
+        return  # only an outside view can tell these from a block
+    asked = whole.known.contrasts
+    keep = data.draw(st.sets(st.sampled_from(range(len(asked))))) if asked else set()
+    held = whole.known.controls
+    roles = data.draw(st.sets(st.sampled_from(Role)))
+    known = replace(
+        whole.known,
+        contrasts=tuple(o for i, o in enumerate(asked) if i in keep),
+        controls=tuple(r for r in held if r.config.role in roles),
+    )
+    assert accused(replace(whole, known=known)) == []
+
+
+@pytest.mark.parametrize("rule", sorted(set(WORLDS) - {"M9", "M9t"}))
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_fewer_contrasts_never_make_another_mechanism_sure(rule, data):
+    whole = WORLDS[rule]()
+    asked = whole.known.contrasts
+    keep = data.draw(st.sets(st.sampled_from(range(len(asked))))) if asked else set()
+    known = replace(whole.known, contrasts=tuple(o for i, o in enumerate(asked) if i in keep))
+    sure = {f.mechanism for f in find(whole) if f.certainty in SURE}
+    less = {
+        f.mechanism
+        for f in find(replace(whole, known=known))
+        if f.certainty in SURE and f.mechanism.interference
+    }
+    assert less <= sure
+
+
+def test_an_outside_view_tells_a_dead_fleet_from_a_block():
+    assert [f.mechanism for f in find(fleet_down())] == [Mechanism.SERVER_OUTAGE]
+    assert accused(_calls(lambda f: [dress(f[0], 0, cookie=False)])) == ["R38a udp_relay_block"]
+
+
+def test_what_a_certificate_or_the_owner_vouches_for_is_no_lie():
+    f = hello(W1, Failure.TIMEOUT, A2, clienthello_acked=True)
+    assert find(case([f], contrasts=[trusted(f, "tcp", (A1,))])) == ()
+    lie = hello(W1, Failure.WRONG_NAME, ELSEWHERE)
+    assert accused(case([lie], contrasts=[trusted(lie, "tcp", (A1,))])) == ["R03 dns_tamper"]
+
+
+def test_all_udp_dead_is_not_called_a_matter_of_relays():
+    assert accused(_calls(held_against=ALL_UDP)) == ["R36a udp_block_all"]
+
+
+def test_masks_leave_nothing_to_the_rules():
+    line = judgement(VantageStatus.PORTAL)
+    known = WORLDS["R16"]()
+    assert accused(replace(known, judgement=line)) == []
+
+
+def test_targets_of_another_channel_do_not_speak_for_this_one():
+    other = target("x", channel="media", host="x.test", port=443)
+    f = (other, hello(W1, Failure.RESET)[1])
+    assert find(case([f], channel="web")) == ()

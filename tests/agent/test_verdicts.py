@@ -1,0 +1,300 @@
+"""Every rule fires on its evidence, and is silent when any of it is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent import verdicts
+from agent.case import Case, Known, Outside, groups
+from agent.diagnosis import Evidence, diagnose
+from agent.rules import MECHANISMS, RULES, Rule
+from agent.sighting import Sighting, Sign
+from agent.signs import see
+from agent.verdicts import explain, find
+from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step
+from probes.stun import StunProbe
+from tests.agent.building import judgement, seen, target
+from tests.agent.worlds import (
+    MESSENGER,
+    SIBLING,
+    W1,
+    WORLDS,
+    case,
+    controls,
+    hello,
+    neutral,
+    udp,
+)
+
+BY_ID = {rule.id: rule for rule in RULES}
+NEEDS = [(rule.id, need) for rule in RULES for need in rule.needs]
+
+
+def fired(case: Case) -> set[str]:
+    return {f.rule for group in groups(case) for f in verdicts._fire(case, group)}
+
+
+def test_there_is_a_world_for_every_rule():
+    assert set(WORLDS) == set(BY_ID)
+    assert len(BY_ID) == len(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_rule_fires_on_its_evidence(rule):
+    case = WORLDS[rule.id]()
+    assert rule.id in fired(case)
+    first = find(case)[0]
+    assert first.rule == rule.id, "and is the first to be named in its world"
+    assert first.mechanism is rule.mechanism
+    assert first.told
+
+
+@pytest.mark.parametrize(("rule", "need"), NEEDS, ids=lambda it: getattr(it, "name", it))
+@pytest.mark.parametrize("instead", [None, Sighting(False)], ids=["unmeasured", "not so"])
+def test_a_rule_is_silent_without_any_of_its_needs(rule, need, instead, monkeypatch):
+    case = WORLDS[rule]()
+    monkeypatch.setattr(
+        verdicts, "see", lambda sign, *of: instead if sign is need else see(sign, *of)
+    )
+    assert rule not in fired(case)
+
+
+OF_THE_LINE = {"M1", "M1t", "M2", "M3i"}
+"""What the judgement of the vantage says by itself."""
+
+
+def without(case: Case, rule: Rule, need: Sign) -> Case:
+    """The same world, but what shows ``need`` was not measured."""
+    group = next(g for g in groups(case) if g.symptom in rule.symptoms)
+    sighting = see(need, case, group)
+    assert sighting is not None
+    gone = set(sighting.evidence) - set(group.ids)
+    known = case.known
+    controls = [
+        replace(r, observations=tuple(o for o in r.observations if o.id not in gone))
+        for r in known.controls
+    ]
+    known = replace(
+        known,
+        contrasts=tuple(o for o in known.contrasts if o.id not in gone),
+        controls=tuple(r for r in controls if r.observations),
+    )
+    if not gone or need is Sign.UP:
+        known = replace(known, verified=frozenset(), nearest={}, twin=None, outside=None)
+    kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
+    return replace(case, known=known, seen=kept)
+
+
+# What the failing observation itself shows cannot be left unmeasured.
+SHOWN = {
+    Sign.SEVERAL_PREFIXES,
+    Sign.ICMP_FROM_PATH,
+    Sign.ONE_ISSUER,
+    Sign.STRANGE_ISSUER,
+    Sign.ANSWER_FAILS,
+    Sign.UNVERIFIABLE,
+    Sign.PAGE_REDIRECTS,
+    Sign.OFFLINE_LOCALLY,
+    Sign.OFFLINE,
+    Sign.PORTAL,
+    Sign.TUNNEL,
+    Sign.FAULTY,
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "need"),
+    [(rule, need) for rule, need in NEEDS if need not in SHOWN],
+    ids=lambda it: getattr(it, "name", it),
+)
+def test_a_rule_is_silent_when_the_observations_of_a_contrast_are_missing(rule, need):
+    case = WORLDS[rule]()
+    assert rule not in fired(without(case, BY_ID[rule], need))
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r.firm], ids=lambda rule: rule.id)
+def test_what_is_not_firm_is_suspected_at_the_most(rule, monkeypatch):
+    case = WORLDS[rule.id]()
+    for firm in rule.firm:
+        monkeypatch.setattr(
+            verdicts, "see", lambda sign, *of, f=firm: None if sign is f else see(sign, *of)
+        )
+        finding = next(
+            f for g in groups(case) for f in verdicts._fire(case, g) if f.rule == rule.id
+        )
+        assert finding.certainty is Certainty.SUSPECTED
+        assert finding.confidence <= 0.74
+
+
+def test_every_variant_has_a_mechanism_and_every_mechanism_is_a_variant():
+    assert {rule.variant for rule in RULES} <= set(MECHANISMS)
+    assert {str(m) for m in Mechanism} <= set(MECHANISMS)
+    finer = {variant for variant in MECHANISMS if variant not in set(Mechanism)}
+    assert finer <= {rule.variant for rule in RULES}, "a word that no rule uses"
+
+
+def test_needs_and_firmness_are_signs_that_can_be_seen():
+    for rule in RULES:
+        case = WORLDS[rule.id]()
+        group = next(g for g in groups(case) if g.symptom in rule.symptoms)
+        for sign in (*rule.needs, *rule.firm):
+            see(sign, case, group)
+
+
+def test_few_controls_and_flapping_ones_weaken():
+    case = WORLDS["R15"]()
+    assert find(case)[0].confidence == 0.95
+    few = replace(case, known=replace(case.known, controls=case.known.controls[:2]))
+    assert find(few)[0].confidence == pytest.approx(0.83, abs=0.01)
+    flapped = replace(case, known=replace(case.known, flapped=True))
+    assert find(flapped)[0].confidence == pytest.approx(0.86, abs=0.01)
+
+
+def test_what_is_inferred_is_worth_less_than_what_is_seen_from_outside():
+    case = WORLDS["R12"]()
+    outside = Outside({("m", "t0"): True, ("m", "t1"): True})
+    seen_up = replace(case, known=replace(case.known, outside=outside))
+    assert find(case)[0].confidence == 0.85
+    assert find(seen_up)[0].confidence == 0.90
+
+
+def test_a_round_never_confirms():
+    for world in WORLDS.values():
+        assert all(f.certainty is not Certainty.CONFIRMED for f in find(world()))
+
+
+def test_evidence_is_cited_by_id():
+    case = WORLDS["R16"]()
+    ids = {o.id for _, seen in case.seen for o in seen}
+    ids |= {o.id for o in case.known.contrasts}
+    ids |= {o.id for r in case.known.controls for o in r.observations}
+    (finding,) = find(case)
+    assert set(finding.evidence) <= ids
+    assert case.known.contrasts[0].id in finding.evidence
+
+
+def test_a_dead_channel_with_a_likely_rule_is_blocked_and_a_working_one_degraded():
+    case = WORLDS["R16"]()
+    evidence = [e for e, _ in case.seen]
+    raw = diagnose(MESSENGER, evidence, judgement())
+    (web,) = [
+        d for d in explain(raw, MESSENGER, evidence, judgement(), case.known) if d.channel == "web"
+    ]
+    assert (web.status, web.reason) == (Status.BLOCKED, "interference")
+    assert ": blocked, " in web.summary
+    works = target("w9", channel="web", port=443)
+    evidence.append(Evidence(works, (seen(works),), 0.0, True, True))
+    raw = diagnose(MESSENGER, evidence, judgement())
+    (web,) = [
+        d for d in explain(raw, MESSENGER, evidence, judgement(), case.known) if d.channel == "web"
+    ]
+    assert (web.status, web.mechanism) == (Status.DEGRADED, Mechanism.TLS_SNI_RESET)
+
+
+def test_a_neutral_name_that_fails_proves_nothing_after_the_targets_own():
+    """The filter may remember; that it passes all the same counts."""
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=True)
+    fails = neutral(f, Failure.TIMEOUT, clienthello_acked=True)
+    for at, holds in ((5.0, Sighting(True, (fails.id,))), (20.0, None)):
+        made = case([f], contrasts=[replace(fails, at=at)])
+        (group,) = groups(made)
+        assert see(Sign.NEUTRAL_FAILS, made, group) == holds
+    passes = case([f], contrasts=[replace(neutral(f), at=20.0)])
+    (group,) = groups(passes)
+    assert see(Sign.NEUTRAL_OK, passes, group).holds
+
+
+def test_where_a_few_packets_passed_the_neutral_name_must_complete():
+    f = hello(W1, Failure.TIMEOUT, clienthello_acked=True)
+    begun = neutral(f, Failure.TIMEOUT, server_spoke=True, clienthello_acked=True)
+    made = case([f], contrasts=[begun])
+    (group,) = groups(made)
+    assert not see(Sign.NEUTRAL_OK, made, group).holds
+    unacked = hello(W1, Failure.TIMEOUT, clienthello_acked=False)
+    made = case([unacked], contrasts=[replace(begun, contrast=Contrast(unacked[1].id, "name"))])
+    (group,) = groups(made)
+    assert see(Sign.NEUTRAL_OK, made, group).holds
+
+
+def up(**given):
+    made = case([hello(W1, Failure.RESET)], **given)
+    (group,) = groups(made)
+    return see(Sign.UP, made, group)
+
+
+def test_a_server_is_thought_up_on_three_conditions_at_once():
+    inferred = up()
+    assert inferred.holds
+    assert inferred.inferred
+    assert not up(verified=frozenset({"sibling"})).holds, "it has to have answered here itself"
+    assert up(beside=[]) is None, "nothing else of the owner was measured"
+    silent = seen(SIBLING, Failure.TIMEOUT, Step.CONNECT, address=SIBLING.host)
+    assert not up(beside=[(SIBLING, silent)]).holds, "nor does anything else of the owner answer"
+    dead = controls(foreign=Failure.TIMEOUT, domestic=Failure.TIMEOUT)
+    assert not up(held_against=dead).holds, "no control of the kind answers"
+    one = tuple(r for r in controls() if r.config.target.name not in ("f1", "f2"))
+    assert up(held_against=one) is None, "one operator's answer says nothing"
+
+
+def test_an_outside_view_is_believed_before_any_inference():
+    alive = up(outside=Outside({("m", "w1"): True}), verified=frozenset(), beside=[])
+    assert (alive.holds, alive.inferred) == (True, False)
+    assert not up(outside=Outside({("m", "w1"): False})).holds
+    assert up(outside=Outside({("m", "other"): False})).inferred, "not measured there"
+
+
+def test_relays_and_dresses_must_have_answered_here():
+    made = WORLDS["R38a"]()
+    (group,) = groups(made)
+    few = replace(made, known=replace(made.known, verified=frozenset({"r0", "r1"})))
+    assert see(Sign.RELAYS, made, group).holds
+    assert not see(Sign.RELAYS, few, group).holds
+    made = WORLDS["R37a"]()
+    (group,) = groups(made)
+    other = replace(made, known=replace(made.known, verified=frozenset({"r1", "r2"})))
+    assert see(Sign.COOKIE_SILENT, made, group).holds
+    assert not see(Sign.COOKIE_SILENT, other, group).holds
+
+
+@pytest.mark.parametrize(
+    ("addresses", "enough"),
+    [
+        (("198.51.100.1", "198.51.100.2", "203.0.113.1"), True),
+        (("198.51.100.1", "198.51.100.2", "198.51.100.3"), False),
+        (("198.51.100.1", "203.0.113.1"), False),
+    ],
+)
+def test_a_fleet_is_three_relays_in_two_networks(addresses, enough):
+    relays = [target(f"r{i}", probe=StunProbe(), host=a) for i, a in enumerate(addresses)]
+    failed = [udp(relay) for relay in relays]
+    for outside in (None, Outside({("m", "r0"): True})):
+        made = case(failed, channel="call", outside=outside)
+        (group,) = groups(made)
+        assert see(Sign.RELAYS, made, group).holds is enough
+
+
+def test_what_works_is_not_looked_at():
+    works = target("w9", channel="web")
+    evidence = [Evidence(works, (seen(works),), 0.0, True, True)]
+    raw = diagnose(MESSENGER, evidence, judgement())
+    assert explain(raw, MESSENGER, evidence, judgement(), Known()) == raw
+
+
+def test_diagnosing_a_thousand_observations_is_cheap(monkeypatch):
+    """How often all of it is gone through does not grow with it. The time is benched."""
+    case = WORLDS["R12"]()
+    counted = [0]
+
+    class Counting(tuple):
+        def __iter__(self):
+            counted[0] += 1
+            return super().__iter__()
+
+    def looks(copies: int) -> int:
+        counted[0] = 0
+        find(replace(case, seen=Counting(case.seen * copies)))
+        return counted[0]
+
+    assert looks(100) <= looks(1) + 5
