@@ -42,15 +42,6 @@ class Differs(StrEnum):
     """A control's name at the same resolver."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What another callpath on an open network sees now: does a target answer there (C14)? A target
-    that is not in it was not measured there."""
-
-    works: Mapping[tuple[str, str], bool]
-    """By messenger and target name."""
-
-
 class Payload(StrEnum):
     """What a datagram to the twin looks like."""
 
@@ -81,7 +72,8 @@ class Known:
     ``verified`` names targets that answered here within seven days or to a calibration within
     thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
     between this round and the one before; ``private_resolver``: the host's own resolver is in a
-    private network or on this host.
+    private network or on this host; ``outside``: does a target answer on an open network now (C14)?
+    One that is not in it was not measured there.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -90,7 +82,7 @@ class Known:
     nearest: Mapping[str, float] = field(default_factory=dict)
     flapped: bool = False
     private_resolver: bool = False
-    outside: Outside | None = None
+    outside: Mapping[Target, bool] = field(default_factory=dict)
     twin: Twin | None = None
 
 
@@ -255,14 +247,15 @@ class Group:
 
 
 def groups(case: Case) -> list[Group]:
-    """What failed of the channel's deciding targets, by symptom.
+    """What failed of the channel's deciding targets, by symptom. What does not answer on an open
+    network either is a group of its own: nobody is to be accused of that.
 
     An untrusted answer discards what was seen at its address (interference-methods 1.6 in the
     project's notes).
     """
     if case.judgement.masks:
         return [Group(Symptom.MASKED, ())]
-    found: dict[Symptom, list[Observation]] = {}
+    found: dict[tuple[Symptom, bool], list[Observation]] = {}
     answering = _answering_addresses(case)
     relays_work = any(
         o.works and not _over_stream(o) and o.target.probe in ("stun", "turn")
@@ -281,8 +274,9 @@ def groups(case: Case) -> list[Group]:
             if symptom is Symptom.DTLS_SILENT and not relays_work:
                 symptom = Symptom.UDP_SILENT
             if symptom:
-                found.setdefault(symptom, []).append(o)
-    made = [Group(symptom, tuple(seen)) for symptom, seen in found.items()]
+                down = case.known.outside.get(o.target) is False
+                found.setdefault((symptom, down), []).append(o)
+    made = [Group(symptom, tuple(seen)) for (symptom, _), seen in found.items()]
     if not case.judgement.names:
         made.append(Group(Symptom.NO_NAMES, ()))
     if not case.judgement.abroad:

@@ -234,6 +234,7 @@ class Core:
             nearest=self.learned.nearest,
             flapped=controls.flapped,
             private_resolver=is_private(self.env),
+            outside=self.outside.sees((e.config.target for e in evidence), time.time()),
         )
         return explain(raw, messenger, evidence, judgement, known)
 

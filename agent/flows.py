@@ -162,10 +162,15 @@ def _page_redirects(case: Case, group: Group) -> Sighting | None:
 
 
 def _relays(case: Case, group: Group) -> Sighting | None:
-    verified = {o.address for o in group.observations if o.target.name in case.known.verified}
-    enough = len(group.addresses) >= 3 and len(set(map(prefix_of, group.addresses))) >= 2
-    known = case.known.outside is not None or len(verified) >= 3
-    return Sighting(enough and known, group.ids)
+    """Three that are known to answer: here before, or on an open network now."""
+    known = case.known
+    answering = {
+        o.address
+        for o in group.observations
+        if o.address and (o.target.name in known.verified or known.outside.get(o.target))
+    }
+    enough = len(answering) >= 3 and len(set(map(prefix_of, answering))) >= 2
+    return Sighting(enough, group.ids)
 
 
 def _dresses(case: Case, group: Group) -> list[Observation]:

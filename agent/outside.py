@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -190,6 +190,13 @@ class OutsideView:
     @property
     def configured(self) -> bool:
         return bool(self.settings.file or self.settings.url)
+
+    def sees(self, targets: Iterable[Target], now: float) -> dict[Target, bool]:
+        """Which of these work out there; those that were not measured there lately are left out."""
+        if self.current is None:
+            return {}
+        found = {t: self.current.works(t.messenger, t.name, t.probe, now) for t in targets}
+        return {target: works for target, works in found.items() if works is not None}
 
     def start(self) -> None:
         """Read it now and from then on, in a task of its own."""

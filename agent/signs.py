@@ -177,8 +177,8 @@ def _up(case: Case, group: Group) -> Sighting | None:
     """Known from outside, or inferred: controls of the same kind answer, so does something else of
     the owner, and the target answered here lately (design 6)."""
     outside = _outside(case, group)
-    if outside is not None:
-        return Sighting(any(outside.values()), group.ids)
+    if outside:
+        return Sighting(any(outside), group.ids)
     elsewhere = flows.name_fails_elsewhere(case, group)
     if elsewhere is not None and elsewhere.holds:
         return Sighting(True, elsewhere.evidence, inferred=True)
@@ -196,19 +196,15 @@ def _up(case: Case, group: Group) -> Sighting | None:
     )
 
 
-def _outside(case: Case, group: Group) -> dict[str, bool] | None:
-    """What an open network sees of the group's targets; None when it sees none of them."""
-    if case.known.outside is None:
-        return None
-    known = case.known.outside.works
-    keys = dict.fromkeys((o.target.messenger, o.target.name) for o in group.observations)
-    found = {key[1]: known[key] for key in keys if key in known}
-    return found or None
+def _outside(case: Case, group: Group) -> list[bool]:
+    """What an open network sees of the group's targets; empty when it sees none of them."""
+    known = case.known.outside
+    return [known[target] for target in {o.target for o in group.observations} & known.keys()]
 
 
 def _down_outside(case: Case, group: Group) -> Sighting | None:
     outside = _outside(case, group)
-    return None if outside is None else Sighting(not any(outside.values()), group.ids)
+    return Sighting(not any(outside), group.ids) if outside else None
 
 
 def _owner_answers(case: Case, group: Group) -> Sighting | None:

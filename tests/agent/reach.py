@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.case import Case, Outside, groups
+from agent.case import Case, groups
 from agent.rules import RULES, Rule
 from agent.sighting import Sign
 from agent.verdicts import _fire, certainty_of
@@ -46,10 +46,10 @@ def _row(rule: Rule) -> str:
 
 def _seen_from_outside(rule: Rule) -> Case:
     case = WORLDS[rule.id]()
-    if case.known.outside is not None:
+    if case.known.outside:
         return case
-    works = {(o.target.messenger, o.target.name): True for _, seen in case.seen for o in seen}
-    return replace(case, known=replace(case.known, outside=Outside(works)))
+    works = {o.target: True for _, seen in case.seen for o in seen}
+    return replace(case, known=replace(case.known, outside=works))
 
 
 def _reached(rule: Rule, case: Case) -> str:

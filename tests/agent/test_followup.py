@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,10 +22,22 @@ from agent.core import Core
 from agent.rounds import Beat
 from agent.store import Store
 from config.model import Config
+from exporters.document import document
 from exporters.feed import AgentFigures
 from probes.contrast import HelloProbe
 from probes.https import HttpsProbe
-from probes.model import Certainty, Diagnosis, Mechanism, Report, Status
+from probes.model import (
+    Certainty,
+    Diagnosis,
+    Mechanism,
+    Proof,
+    Report,
+    Status,
+    Target,
+    TargetState,
+    Vantage,
+    VantageStatus,
+)
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
 from tests.agent.building import configuration, control, messenger, target
@@ -63,10 +77,10 @@ class Wire:
 
 
 @asynccontextmanager
-async def wires() -> AsyncIterator[Wire]:
+async def wires(gone: str = "") -> AsyncIterator[Wire]:
     wire = Wire()
     servers = []
-    for address in (SERVER, SIBLING, FIRST, OTHER):
+    for address in {SERVER, SIBLING, FIRST, OTHER} - {gone}:
         server = await asyncio.start_server(wire.serve, address, wire.port)
         wire.port = server.sockets[0].getsockname()[1]
         servers.append(server)
@@ -112,8 +126,11 @@ def config(wire: Wire, state: Path, **sections: Any) -> Config:
 
 
 @asynccontextmanager
-async def core(tmp_path: Path, **sections: Any) -> AsyncIterator[tuple[Core, Wire]]:
-    async with wires() as wire:
+async def core(
+    tmp_path: Path, *, gone: str = "", **sections: Any
+) -> AsyncIterator[tuple[Core, Wire]]:
+    """``gone``: the address where nobody serves."""
+    async with wires(gone) as wire:
         store = Store(tmp_path)
         made = Core(config(wire, tmp_path, **sections), store, AgentFigures(), lambda _: None)
         try:
@@ -263,3 +280,38 @@ async def test_a_bug_in_a_contrast_costs_only_itself(tmp_path, monkeypatch, capl
         report = await by_hand(made)
         assert web(report.diagnoses).findings == ()
         assert "bug in the contrast name of web" in caplog.text
+
+
+def told(folder: Path, works: bool, *, minutes: float = 1.0) -> dict[str, Any]:
+    """An outside view that was made so many minutes ago."""
+    at = time.time() - 60 * minutes
+    state = TargetState(Target("m", "web", "web", "tls"), SERVER, works, Proof.CAPTURED, True, at)
+    diagnosis = Diagnosis("m", "web", Status.OK, "ok", "", 1, 1, 1, 1, targets=(state,))
+    vantage = Vantage("abroad", VantageStatus.ONLINE, "fine")
+    versions = {"version": "1", "rules": "1", "catalogue": "2026.11.24"}
+    made = document(Report(at, vantage, (diagnosis,)), versions, observations=False)
+    file = folder / "outside.json"
+    file.write_text(json.dumps(made))
+    return {"file": str(file), "max_age": "15m"}
+
+
+@pytest.mark.parametrize(
+    ("works", "minutes", "expected"),
+    [
+        (None, 0, (Status.UNREACHABLE, Mechanism.INCONCLUSIVE, 0)),
+        (True, 1, (Status.BLOCKED, Mechanism.TLS_SNI_RESET, 0.85)),
+        (False, 1, (Status.UNREACHABLE, Mechanism.SERVER_OUTAGE, 0.80)),
+        (True, 20, (Status.UNREACHABLE, Mechanism.INCONCLUSIVE, 0)),
+        (False, 20, (Status.UNREACHABLE, Mechanism.INCONCLUSIVE, 0)),
+    ],
+    ids=["none", "works abroad", "fails abroad", "worked too long ago", "failed too long ago"],
+)
+async def test_an_outside_view_decides_where_nothing_else_of_the_owner_answers(
+    tmp_path, works, minutes, expected
+):
+    outside = {} if works is None else {"outside": told(tmp_path, works, minutes=minutes)}
+    async with core(tmp_path, gone=SIBLING, **outside) as (made, wire):
+        wire.censor = True
+        d = web((await by_hand(made)).diagnoses)
+        confidence = d.first.confidence if d.first else 0
+        assert (d.status, d.mechanism, confidence) == expected

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent import verdicts
-from agent.case import Case, Known, Outside, groups
+from agent.case import Case, Known, groups
 from agent.diagnosis import Evidence, diagnose
 from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
@@ -19,6 +19,8 @@ from tests.agent.building import judgement, seen, target
 from tests.agent.worlds import (
     MESSENGER,
     SIBLING,
+    T1,
+    T2,
     W1,
     WORLDS,
     case,
@@ -82,7 +84,7 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         controls=tuple(r for r in controls if r.observations),
     )
     if not gone or need is Sign.UP:
-        known = replace(known, verified=frozenset(), nearest={}, twin=None, outside=None)
+        known = replace(known, verified=frozenset(), nearest={}, twin=None, outside={})
     kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
     return replace(case, known=known, seen=kept)
 
@@ -154,7 +156,7 @@ def test_few_controls_and_flapping_ones_weaken():
 
 def test_what_is_inferred_is_worth_less_than_what_is_seen_from_outside():
     case = WORLDS["R12"]()
-    outside = Outside({("m", "t0"): True, ("m", "t1"): True})
+    outside = {T1.target: True, T2.target: True}
     seen_up = replace(case, known=replace(case.known, outside=outside))
     assert find(case)[0].confidence == 0.85
     assert find(seen_up)[0].confidence == 0.90
@@ -239,10 +241,10 @@ def test_a_server_is_thought_up_on_three_conditions_at_once():
 
 
 def test_an_outside_view_is_believed_before_any_inference():
-    alive = up(outside=Outside({("m", "w1"): True}), verified=frozenset(), beside=[])
+    alive = up(outside={W1.target: True}, verified=frozenset(), beside=[])
     assert (alive.holds, alive.inferred) == (True, False)
-    assert not up(outside=Outside({("m", "w1"): False})).holds
-    assert up(outside=Outside({("m", "other"): False})).inferred, "not measured there"
+    assert not up(outside={W1.target: False}).holds
+    assert up(outside={T1.target: False}).inferred, "not measured there"
 
 
 def test_relays_and_dresses_must_have_answered_here():
@@ -269,8 +271,9 @@ def test_relays_and_dresses_must_have_answered_here():
 def test_a_fleet_is_three_relays_in_two_networks(addresses, enough):
     relays = [target(f"r{i}", probe=StunProbe(), host=a) for i, a in enumerate(addresses)]
     failed = [udp(relay) for relay in relays]
-    for outside in (None, Outside({("m", "r0"): True})):
-        made = case(failed, channel="call", outside=outside)
+    for outside in ({}, {relay.target: True for relay in relays}):
+        verified = frozenset() if outside else {"r0", "r1", "r2"}
+        made = case(failed, channel="call", outside=outside, verified=verified)
         (group,) = groups(made)
         assert see(Sign.RELAYS, made, group).holds is enough
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from agent.case import Case, Differs, Echo, Known, Outside, Payload, Twin, case_of
+from agent.case import Case, Differs, Echo, Known, Payload, Twin, case_of
 from agent.diagnosis import Evidence
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig, TargetConfig
@@ -361,8 +361,8 @@ WORLDS: dict[str, Callable[[], Case]] = {
         held_against=(_web("f", Role.FOREIGN, Failure.UNREACHABLE),),
     ),
     "M3i": lambda: masked(VantageStatus.OFFLINE),
-    "M9": lambda: case([syn(T1)], channel="chat", outside=Outside({("m", "t0"): False})),
-    "M9t": lambda: case([hello(W1, Failure.RESET)], outside=Outside({("m", "w1"): False})),
+    "M9": lambda: case([syn(T1)], channel="chat", outside={T1.target: False}),
+    "M9t": lambda: case([hello(W1, Failure.RESET)], outside={W1.target: False}),
     "R02": _r02,
     "R03": _r03,
     "R04": _r04,
