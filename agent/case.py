@@ -40,29 +40,18 @@ class Differs(StrEnum):
     """The same check at the address that a trusted resolver named."""
     QUERY = "query"
     """A control's name at the same resolver."""
+    TWIN = "twin"
+    """The operator's own server: the same bytes there, or what those are held against there."""
 
 
 class Payload(StrEnum):
-    """What a datagram to the twin looks like."""
+    """What a contrast at the twin looks like on the way."""
 
     RANDOM = "random"
     STUN = "stun"
     DTLS = "dtls"
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """Datagrams of one payload to the operator's own server in this round (C12), all its ports
-    together, each payload from source ports of its own."""
-
-    sent: int
-    returned: int
-    evidence: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Twin:
-    echoes: Mapping[Payload, Echo]
+    TLS = "tls"
+    """A hello with a neutral name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +72,6 @@ class Known:
     flapped: bool = False
     private_resolver: bool = False
     outside: Mapping[Target, bool] = field(default_factory=dict)
-    twin: Twin | None = None
 
 
 class Symptom(StrEnum):

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.case import NAMES, Differs, Symptom, symptom_of, within
+from agent.case import NAMES, Differs, Payload, Symptom, symptom_of, within
+from agent.companion import Companion
 from agent.flows import MSS
 from agent.sighting import spoke
 from agent.vantage import ControlResult
@@ -19,6 +20,7 @@ from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dns import DnsProbe
 from probes.dtls import DtlsProbe
 from probes.https import HttpsProbe
+from probes.measure import Check
 from probes.model import Fact, Observation, Role, Step
 from probes.net.address import is_bogon, parse, prefix_of
 from probes.net.environment import TrustedResolver
@@ -26,6 +28,7 @@ from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
 from probes.turn import TurnProbe
+from probes.twin import Dress, size_of
 from probes.wire import dtls, stun
 
 PORTS = (443, 80, 5222)
@@ -55,7 +58,8 @@ class Neutral:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
-    the host's own resolver. ``heard``: address and port of everything asked over TCP in the round.
+    the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
+    everything asked over TCP in the round.
     """
 
     research: bool
@@ -65,6 +69,7 @@ class Around:
     system: tuple[str, int] | None
     heard: frozenset[tuple[str, int]] = frozenset()
     verified: frozenset[str] = frozenset()
+    twin: Companion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,11 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
+    datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
+    if around.twin is not None and datagrams:
+        asks += _echoes(datagrams, around.twin, research=around.research)
+        if not around.research:
+            left.append(LeftOut(datagrams[0][1], Differs.TWIN, "profile"))
     return list({(a.address, a.port, a.differs, a.probe): a for a in asks}.values()), left
 
 
@@ -279,6 +289,40 @@ def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:
     ]
 
 
+def _echoes(silent: Failed, twin: Companion, *, research: bool) -> list[FollowUp]:
+    """The same bytes to the operator's own server, once per payload, at the failed port where that
+    is one of its own. STUN is always among them: what else fails there is held against it."""
+    found: dict[Payload, tuple[TargetConfig, Observation, Dress]] = {}
+    for config, o in silent:
+        payload, dress = _dress_at_twin(config.probe)
+        found.setdefault(payload, (config, o, dress))
+    config, o, dress = next(iter(found.values()))
+    found.setdefault(Payload.STUN, (config, o, Dress.STUN_BARE))
+    if research:
+        found[Payload.RANDOM] = (config, o, Dress.RANDOM)
+    asks = []
+    for payload, (its, of, worn) in found.items():
+        port = its.port if its.port in twin.udp_ports else twin.udp_ports[0]
+        check = twin.udp(its.target, worn, port=port, size=size_of(dress))
+        asks.append(_to_twin(of, its, Differs.TWIN, check, payload))
+    return asks
+
+
+def _dress_at_twin(probe: Any) -> tuple[Payload, Dress]:
+    if isinstance(probe, DtlsProbe):
+        return Payload.DTLS, Dress(f"dtls_{probe.dress}")
+    if isinstance(probe, StunProbe):
+        return Payload.STUN, Dress(f"stun_{probe.dress}")
+    return Payload.STUN, Dress.STUN_BARE  # TURN's first request has the same head
+
+
+def _to_twin(
+    of: Observation, config: TargetConfig, differs: Differs, check: Check, payload: Payload
+) -> FollowUp:
+    facts: dict[str, Fact] = {"payload": str(payload)}
+    return FollowUp(of, config, differs, check.probe, check.host, check.port, facts=facts)
+
+
 # --- the second wave ---------------------------------------------------------------------------
 
 
@@ -305,6 +349,10 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
         else:
             random = BytesProbe(size)
             asks.append(FollowUp(o, config, Differs.BYTES, random, str(o.address), config.port))
+    for config, o in _passed(failed, seen)[:1]:
+        if around.twin is not None and around.research and around.neutral and not _late(o):
+            check = around.twin.tls(config.target, around.neutral.name)
+            asks.append(_to_twin(o, config, Differs.TWIN, check, Payload.TLS))
     return asks, left
 
 
@@ -333,24 +381,38 @@ def _answers(failed: Failed, seen: Sequence[Observation]) -> list[FollowUp]:
 
 
 def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
-    """One target's name at a control's address, where the neutral name passed at its own."""
-    passed = {
-        (c.address, c.facts.get("port"))
-        for c in seen
-        if c.contrast and c.contrast.differs == Differs.NAME and spoke(c)
-    }
-    said = [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
+    """One target's name at a stranger's address, where the neutral name passed at its own: at the
+    twin where that takes a neutral name, else at a control's."""
+    said = _passed(failed, seen)
     if not said:
         return [], []
     config, o = said[0]
     if not around.research:
         return [], [LeftOut(o, Differs.ADDRESS, "profile")]
+    name = config.probe.subject(config.host)
+    if around.twin is not None and not _late(o) and any(map(_greets, seen)):
+        check = around.twin.tls(config.target, name)
+        return [_to_twin(o, config, Differs.ADDRESS, check, Payload.TLS)], []
     if around.far is None:
         return [], [LeftOut(o, Differs.ADDRESS, "residual")]
-    name = config.probe.subject(config.host)
     probe = HelloProbe(name, url=f"https://{name}/" if _late(o) else "")
     follow = FollowUp(o, config, Differs.ADDRESS, probe, around.far.address, around.far.port)
     return [follow], []
+
+
+def _passed(failed: Failed, seen: Sequence[Observation]) -> Failed:
+    """The failed hellos at whose address a neutral name passes."""
+    passed = {
+        (c.address, c.facts.get("port"))
+        for c in seen
+        if c.contrast and c.contrast.differs == Differs.NAME and spoke(c)
+    }
+    return [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
+
+
+def _greets(c: Observation) -> bool:
+    at_twin = c.contrast is not None and c.contrast.differs == Differs.TWIN
+    return at_twin and c.works and c.facts.get("payload") == Payload.TLS
 
 
 def _late(o: Observation) -> bool:

@@ -62,7 +62,6 @@ class Core:
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
         self.outside = OutsideView(config.settings.outside, self.env)
-        self.twin = companion(config)
         self.learned = Learned(store, config.calibration)
         self.saving = Saving(store, self.learned, self._budget)
         self.figures = figures
@@ -89,7 +88,9 @@ class Core:
         self.quiet = 0
         self.ledger = Ledger(figures)
         research = config.settings.profile == "research"
-        self.follower = Follower(self.env, self.manners, research, figures.contrasts_skipped)
+        self.follower = Follower(
+            self.env, self.manners, research, figures.contrasts_skipped, companion(config)
+        )
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}

@@ -188,6 +188,11 @@ def _answers(o: Observation) -> int:
     return answers if isinstance(answers, int) else 0
 
 
+def _requests(o: Observation) -> int:
+    requests = o.facts.get("requests", 0)
+    return requests if isinstance(requests, int) else 0
+
+
 def _cookie_silent(case: Case, group: Group) -> Sighting | None:
     """The cookie again, interleaved with what has none, at a relay that knows this dress."""
     again = [
@@ -208,25 +213,45 @@ def _cookieless_ok(case: Case, group: Group) -> Sighting | None:
 
 
 def _echo(payload: Payload, *, returns: bool) -> Callable[[Case, Group], Sighting | None]:
-    """At least four of five come back, or of five and more none."""
+    """At least four of five come back, or of five and more none while the twin believes us."""
 
     def look(case: Case, _: Group) -> Sighting | None:
-        echo = case.known.twin.echoes.get(payload) if case.known.twin else None
-        if echo is None or echo.sent < ENOUGH:
+        asked = at_twin(case, payload)
+        sent, returned = sum(map(_requests, asked)), sum(map(_answers, asked))
+        if sent < ENOUGH:
             return None
-        there = echo.returned >= RETURNING * echo.sent if returns else echo.returned == 0
-        return Sighting(there, echo.evidence)
+        if returns:
+            return Sighting(returned >= RETURNING * sent, ids_of(asked))
+        if not returned and not _believed(case):
+            return None
+        return Sighting(all(map(_unanswered, asked)), ids_of(asked))
 
     return look
 
 
+def at_twin(case: Case, *payloads: Payload) -> list[Observation]:
+    return [c for c in case.contrasts(Differs.TWIN) if c.facts.get("payload") in payloads]
+
+
+def _believed(case: Case) -> bool:
+    """Has the twin said in this round, by an answer or over TLS, how much of ours came? A wrong
+    key, a wrong clock or a stopped twin looks like a block otherwise."""
+    return any("received_by_peer" in c.facts for c in case.contrasts(Differs.TWIN))
+
+
+def _unanswered(c: Observation) -> bool:
+    silent = c.failed is not None and c.failed.failure is Failure.TIMEOUT
+    return silent and not _answers(c)
+
+
 def _twin_silent(case: Case, _: Group) -> Sighting | None:
-    echoes = case.known.twin.echoes.values() if case.known.twin else ()
-    if sum(e.sent for e in echoes) < ENOUGH:
+    """Whatever it looks like: STUN and random bytes at least."""
+    each = [at_twin(case, payload) for payload in (Payload.STUN, Payload.RANDOM)]
+    if any(sum(map(_requests, asked)) < ENOUGH for asked in each):
         return None
-    return Sighting(
-        not any(e.returned for e in echoes), tuple(i for e in echoes for i in e.evidence)
-    )
+    asked = [*each[0], *each[1], *at_twin(case, Payload.DTLS)]
+    silent = all(map(_unanswered, asked))
+    return Sighting(silent, ids_of(asked)) if _believed(case) or not silent else None
 
 
 SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {

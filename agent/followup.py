@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from agent import contrasts
 from agent.case import Differs
+from agent.companion import Companion
 from agent.contrasts import Around, Failed, FollowUp, LeftOut
 from agent.diagnosis import Evidence, usable
 from agent.manners import Manners
@@ -66,6 +67,7 @@ class Follower:
     manners: Manners
     research: bool
     skipped: Counter[str]
+    twin: Companion | None = None
     kept: dict[str, tuple[Observation, ...]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     _ailing: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -145,6 +147,7 @@ class Follower:
             system=servers[0] if servers else None,
             heard=heard,
             verified=verified,
+            twin=self.twin,
         )
 
     async def _waves(
@@ -207,7 +210,8 @@ class Follower:
         self.skipped[one.reason] += 1
         why = _WORDS.get(one.reason, one.reason.replace("_", " "))
         target = one.of.target
-        said = f"{target.messenger} {target.name}, another {one.differs}: {why}"
+        what = "at the twin" if one.differs is Differs.TWIN else f"another {one.differs}"
+        said = f"{target.messenger} {target.name}, {what}: {why}"
         log.debug("contrast not asked: %s", said)
         if said not in self.left_out:
             self.left_out.append(said)

@@ -349,7 +349,7 @@ _UDP = (
     Rule(
         "R36",
         (Y.UDP_SILENT,),
-        (S.TWIN_SILENT, S.TCP_OK),
+        (S.TWIN_SILENT, S.STUN_SILENT, S.TCP_OK),
         "udp_block_all",
         0.85,
         "no UDP passes at all, not to your own server either; TCP does",
@@ -398,7 +398,7 @@ _UDP = (
         "udp_relay_ip_block",
         0.90,
         "the relays are silent while the same datagrams pass to your own server",
-        firm=(S.RELAYS, S.FULL_EVIDENCE),
+        firm=(S.RELAYS, S.OTHER_ODD_PORT, S.FULL_EVIDENCE),
     ),
     Rule(
         "R38a",

@@ -12,6 +12,7 @@ from agent.case import (
     Case,
     Differs,
     Group,
+    Payload,
     Symptom,
     answered,
     of_role,
@@ -24,6 +25,7 @@ from agent.sighting import (
     connects,
     holds_of,
     ids,
+    ids_of,
     of_results,
     over_tcp,
     stun,
@@ -296,6 +298,10 @@ def _odd_port(case: Case, group: Group) -> Sighting | None:
     if ports <= set(ORDINARY):
         return Sighting(True, group.ids)
     if group.symptom is Symptom.UDP_SILENT:
+        echoes = flows.at_twin(case, Payload.STUN, Payload.DTLS, Payload.RANDOM)
+        heard = [c for c in echoes if c.works and case.port_of(c) not in ORDINARY]
+        if heard:
+            return Sighting(True, ids_of(heard))
         there = [r for r in stun(case) if r.config.port not in ORDINARY]
         same = [o for o in over_tcp(_owners(case)) if case.port_of(o) in ports]
         tcp = holds_of(same, connects)

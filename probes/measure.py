@@ -136,9 +136,11 @@ async def measure_at(
     check: Check, env: Environment, address: str, contrast: Contrast, facts: dict[str, Fact]
 ) -> Observation:
     """Ask ``check`` at one address as a contrast. Raises NotMeasured. Its kind is its own, so that
-    it is spaced from others of its kind and not from what it explains."""
+    it is spaced from others of its kind and not from what it explains; at the operator's own
+    server one messenger's contrasts do not keep those of another waiting."""
     asked = (contrast.differs, check.probe.kind, check.probe.subject(check.host))
-    kind = " ".join((*asked, str(facts.get("transport", ""))))
+    whose = check.target.messenger if check.probe.kind == "twin" else ""
+    kind = " ".join((*asked, str(facts.get("transport", "")), whose))
     outcome = await _run(check, env, address, False, kind)
     made = _observation(check, env, address, (), outcome, False)
     return replace(made, facts={**made.facts, "port": check.port, **facts}, contrast=contrast)

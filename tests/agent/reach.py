@@ -15,7 +15,12 @@ from agent.sighting import Sign
 from agent.verdicts import _fire, certainty_of
 from tests.agent.worlds import WORLDS
 
-RESEARCH = {Sign.NAME_FAILS_ELSEWHERE, Sign.RANDOM_SURVIVES}
+RESEARCH = {
+    Sign.NAME_FAILS_ELSEWHERE,
+    Sign.RANDOM_SURVIVES,
+    Sign.TWIN_RANDOM_OK,
+    Sign.TWIN_SILENT,
+}
 OUTSIDE = {Sign.DOWN_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}
 HEAD = (
@@ -34,8 +39,8 @@ def _row(rule: Rule) -> str:
     cells = (
         "–" if needs & (RESEARCH | OUTSIDE | TWIN) else alone,
         "–" if needs & (RESEARCH | TWIN) else seen,
-        alone if needs & TWIN else "",
-        alone if research else "",
+        "–" if research and needs & TWIN else alone if needs & TWIN else "",
+        f"{alone}{', with a twin' if needs & TWIN else ''}" if research else "",
     )
     mechanism = f"`{rule.mechanism}`"
     if rule.variant != rule.mechanism:

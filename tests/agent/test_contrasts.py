@@ -9,13 +9,16 @@ import pytest
 
 from agent import contrasts
 from agent.case import Differs, Symptom
+from agent.companion import Companion
 from agent.contrasts import Around, Neutral, first, last, neutrals, second, window_of
 from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dtls import DtlsProbe
 from probes.model import Failure, Role, Step
 from probes.net.environment import TrustedResolver
 from probes.stun import StunProbe
-from probes.wire import stun
+from probes.turn import TurnProbe
+from probes.twin import Dress, size_of
+from probes.wire import dtls, stun
 from tests.agent.building import seen, target
 from tests.agent.worlds import (
     A1,
@@ -252,6 +255,89 @@ def test_neutral_names_are_those_of_foreign_https_controls_that_answer():
 )
 def test_how_long_a_filter_may_remember(failed, seconds):
     assert window_of(failed[1]) == seconds
+
+
+def companion(*ports: int) -> Companion:
+    return Companion("192.0.2.7", ports or (3478,), 8443, bytes(32), "0" * 64)
+
+
+def at_twin(*failed: Any, **given: Any) -> dict[str, contrasts.FollowUp]:
+    asks = asked(*failed, **{"twin": companion(), **given})
+    return {str(a.facts["payload"]): a for a in asks if a.differs is Differs.TWIN}
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [udp(R1), hello(W1, Failure.RESET), name(W1, Failure.TIMEOUT), syn(T1)],
+    ids=["udp", "hello", "name", "syn"],
+)
+def test_without_a_twin_none_is_asked_and_none_is_missed(failed):
+    for research in (False, True):
+        given = around(research=research)
+        asks, left = first(MESSENGER, [failed], given)
+        asks += second([failed], [neutral(failed)], given)[0]
+        asks += last([failed], [neutral(failed)], given)[0]
+        assert not any(a.differs is Differs.TWIN or a.address == "192.0.2.7" for a in asks)
+        assert not any(one.differs is Differs.TWIN for one in left)
+
+
+@pytest.mark.parametrize(
+    ("probe", "payload", "dress"),
+    [
+        (StunProbe(), "stun", Dress.STUN_BARE),
+        (StunProbe(dress=stun.Dress.APP), "stun", Dress.STUN_APP),
+        (TurnProbe(), "stun", Dress.STUN_BARE),
+        (DtlsProbe(dtls.Dress.BROWSER), "dtls", Dress.DTLS_BROWSER),
+        (DtlsProbe(dtls.Dress.OPENSSL), "dtls", Dress.DTLS_OPENSSL),
+    ],
+    ids=lambda it: str(getattr(it, "kind", it)),
+)
+def test_the_twin_is_sent_the_same_bytes(probe, payload, dress):
+    f = udp(target("relay", probe=probe, host=A1, port=1400))
+    found = at_twin(f)
+    assert found[payload].probe.dress is dress
+    assert set(found) == {payload, "stun"}, "what else fails there is held against STUN"
+    assert {(a.address, a.of.id) for a in found.values()} == {("192.0.2.7", f[1].id)}
+
+
+def test_the_twin_is_asked_once_for_all_relays_and_at_their_port_where_it_has_it():
+    found = at_twin(udp(R1), udp(R2), udp(R3), twin=companion(3478, 1400))
+    assert [a.port for a in found.values()] == [1400]
+    assert at_twin(udp(R1))["stun"].port == 3478
+    assert at_twin(udp(R1, Failure.LOSSY)) == {}
+
+
+def test_random_bytes_to_the_twin_are_for_research_and_of_the_same_size():
+    f = udp(R1)
+    _, left = first(MESSENGER, [f], around(twin=companion()))
+    assert [(one.differs, one.reason) for one in left] == [(Differs.TWIN, "profile")]
+    found = at_twin(f, research=True)
+    assert set(found) == {"stun", "random"}
+    assert found["random"].probe.size == size_of(Dress.STUN_BARE)
+
+
+def test_the_targets_name_goes_to_the_twin_once_that_has_taken_a_neutral_one():
+    f = hello(W1, Failure.RESET)
+    given = around(research=True, twin=companion())
+    assert second([f], [neutral(f)], around(twin=companion()))[0] == [], "no app sends it there"
+    (greeting,), _ = second([f], [neutral(f)], given)
+    assert (greeting.differs, greeting.address, greeting.port) == (Differs.TWIN, "192.0.2.7", 8443)
+    assert greeting.probe.server_name == "neutral.test"
+    for failure, address in ((None, "192.0.2.7"), (Failure.TIMEOUT, FAR.address)):
+        greeted = contrast(f, Differs.TWIN, failure, address="192.0.2.7", payload="tls")
+        (follow,), _ = last([f], [neutral(f), greeted], given)
+        assert (follow.differs, follow.address) == (Differs.ADDRESS, address)
+        assert follow.probe.server_name == "w1.test"
+
+
+def test_a_name_that_fails_after_the_handshake_is_asked_where_somebody_answers_requests():
+    steps = (Step.RESOLVE, Step.CONNECT, Step.TLS)
+    late = (W1, seen(W1, Failure.TIMEOUT, before=steps, address=A1))
+    greeted = contrast(late, Differs.TWIN, address="192.0.2.7", payload="tls")
+    given = around(research=True, twin=companion())
+    assert second([late], [neutral(late)], given)[0] == []
+    (follow,), _ = last([late], [neutral(late), greeted], given)
+    assert follow.address == FAR.address
 
 
 def test_a_probe_that_nobody_knows_how_to_vary_is_left_alone():

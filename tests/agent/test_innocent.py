@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,7 @@ from tests.agent.worlds import (
     contrast,
     controls,
     dress,
+    echo,
     hello,
     masked,
     name,
@@ -114,6 +116,22 @@ def half_down() -> Case:
     silent = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
     half = {T1.target: True, T2.target: False}
     return case(failed, channel="chat", contrasts=silent, outside=half)
+
+
+def mute_twin(**given: Any) -> Case:
+    """The relays were taken down, and so was the twin; or it is asked with a wrong key or clock."""
+    return _calls(lambda f: echo(f[0], told=False, stun=0, random=0), **given)
+
+
+def shielded_twin() -> Case:
+    """The twin's host lets no UDP in, and it says so over TLS; the relays are down."""
+    return _calls(lambda f: echo(f[0], stun=0, random=0))
+
+
+def odd_ports_closed_to_relays() -> Case:
+    """What passes to the twin's ordinary port says nothing of theirs."""
+    held = tuple(r for r in controls() if r.config.port not in (853, 19302, 53))
+    return _calls(lambda f: echo(f[0], stun=5), held_against=held)
 
 
 def cdn() -> Case:
@@ -253,6 +271,10 @@ INNOCENT: list[Callable[[], Case]] = [
     retired,
     fleet_down,
     mostly_down,
+    mute_twin,
+    lambda: mute_twin(held_against=controls(stun=Failure.TIMEOUT)),
+    shielded_twin,
+    odd_ports_closed_to_relays,
     half_down,
     rate_limited,
     one_relay,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent import verdicts
-from agent.case import Case, Known, groups
+from agent.case import Case, Differs, Known, groups
 from agent.diagnosis import Evidence, diagnose
 from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
@@ -18,13 +18,16 @@ from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
 from tests.agent.worlds import (
     MESSENGER,
+    R1,
     SIBLING,
     T1,
     T2,
     W1,
     WORLDS,
     case,
+    contrast,
     controls,
+    echo,
     hello,
     neutral,
     udp,
@@ -84,7 +87,7 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         controls=tuple(r for r in controls if r.observations),
     )
     if not gone or need is Sign.UP:
-        known = replace(known, verified=frozenset(), nearest={}, twin=None, outside={})
+        known = replace(known, verified=frozenset(), nearest={}, outside={})
     kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
     return replace(case, known=known, seen=kept)
 
@@ -218,6 +221,52 @@ def test_where_a_few_packets_passed_the_neutral_name_must_complete():
     made = case([unacked], contrasts=[replace(begun, contrast=Contrast(unacked[1].id, "name"))])
     (group,) = groups(made)
     assert see(Sign.NEUTRAL_OK, made, group).holds
+
+
+def sight(sign, *contrasts, told=True, **answered):
+    """Of relays that are silent here, with what the twin returned."""
+    f = udp(R1)
+    made = case([f], channel="call", contrasts=[*contrasts, *echo(f, told=told, **answered)])
+    (group,) = groups(made)
+    sighting = see(sign, made, group)
+    return sighting and sighting.holds
+
+
+def test_a_silent_twin_counts_only_while_it_believes_us():
+    assert sight(Sign.TWIN_STUN_SILENT, stun=0)
+    assert sight(Sign.TWIN_STUN_SILENT, stun=0, told=False) is None
+    assert sight(Sign.TWIN_STUN_SILENT, stun=0, random=5, told=False), "the answers vouch for it"
+    assert sight(Sign.TWIN_STUN_SILENT, random=5) is None, "not asked"
+    assert sight(Sign.TWIN_STUN_SILENT, stun=1) is False
+    assert sight(Sign.TWIN_STUN_OK, stun=4)
+    assert sight(Sign.TWIN_STUN_OK, stun=3) is False
+
+
+def test_no_udp_is_said_only_where_random_bytes_do_not_pass_either():
+    assert sight(Sign.TWIN_SILENT, stun=0, random=0)
+    assert sight(Sign.TWIN_SILENT, stun=0, random=0, told=False) is None
+    assert sight(Sign.TWIN_SILENT, stun=0) is None
+    assert sight(Sign.TWIN_SILENT, stun=0, random=0, dtls=1) is False
+
+
+def test_a_closed_port_of_the_twin_is_no_silence():
+    f = udp(R1)
+    refused = replace(
+        contrast(f, Differs.TWIN, Failure.REFUSED, Step.EXCHANGE, payload="stun"),
+    )
+    refused = replace(refused, facts={**refused.facts, "requests": 5, "answered": 0})
+    assert sight(Sign.TWIN_STUN_SILENT, refused, random=5) is False
+
+
+def test_an_odd_port_of_the_twin_that_answers_shows_that_such_ports_are_open():
+    f = udp(R1)
+    held = tuple(r for r in controls() if r.config.port not in (853, 19302, 53))
+    for number, shown in ((3478, False), (1400, True)):
+        asked = echo(f, stun=5, port=number)
+        made = case([f], channel="call", contrasts=asked, held_against=held)
+        (group,) = groups(made)
+        sighting = see(Sign.OTHER_ODD_PORT, made, group)
+        assert (sighting is not None and sighting.holds) is shown
 
 
 def up(**given):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from agent.case import Case, Differs, Echo, Known, Payload, Twin, case_of
+from agent.case import Case, Differs, Known, case_of
 from agent.diagnosis import Evidence
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig, TargetConfig
@@ -191,8 +191,18 @@ def trusted(
     return contrast(of, Differs.RESOLVER, failure, Step.EXCHANGE, address="9.9.9.9", **facts)
 
 
-def echo(**returned: int) -> Twin:
-    return Twin({Payload(kind): Echo(10, count) for kind, count in returned.items()})
+TWIN = "192.0.2.7"
+
+
+def echo(of: Failed, *, told: bool = True, port: int = 3478, **answered: int) -> list[Observation]:
+    """What the operator's own server returned of five, by payload. ``told``: it said how many it
+    had got, as with every answer."""
+    made = []
+    for payload, count in answered.items():
+        facts = {"received_by_peer": count} if told or count else {}
+        facts = {"address": TWIN, "payload": payload, "port": port, **facts}
+        made.append(dress(of, count, differs=Differs.TWIN, **facts))
+    return made
 
 
 def border(*foreign: Failure | None) -> Case:
@@ -339,8 +349,9 @@ def _calls_lossy(held_against: tuple[ControlResult, ...]) -> Case:
 def _r39() -> Case:
     config = target("dtls", probe=DtlsProbe(), host=A1, port=3478)
     works = (R2, seen(R2, None, address=A2))
-    twin = echo(random=10, stun=10, dtls=0)
-    return case([udp(config)], channel="call", beside=[works], twin=twin)
+    f = udp(config)
+    twin = echo(f, random=5, stun=5, dtls=0)
+    return case([f], channel="call", beside=[works], contrasts=twin)
 
 
 def _no_names() -> Case:
@@ -390,12 +401,12 @@ WORLDS: dict[str, Callable[[], Case]] = {
     "R30": lambda: border(None, Failure.TIMEOUT, Failure.TIMEOUT),
     "R31": lambda: border(Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT),
     "R34": _r34,
-    "R36": lambda: _calls(twin=echo(random=0, stun=0)),
+    "R36": lambda: _calls(lambda f: echo(f[0], random=0, stun=0), held_against=SILENT_STUN),
     "R36a": lambda: _calls(held_against=ALL_UDP),
-    "R37": lambda: _calls(twin=echo(random=10, stun=0)),
+    "R37": lambda: _calls(lambda f: echo(f[0], random=5, stun=0)),
     "R37a": _r37a,
     "R37b": lambda: _calls(held_against=SILENT_STUN),
-    "R38": lambda: _calls(twin=echo(stun=10)),
+    "R38": lambda: _calls(lambda f: echo(f[0], stun=5)),
     "R38a": lambda: _calls(lambda f: [dress(f[0], 0, cookie=False)]),
     "R39": _r39,
     "R49": _r49,
