@@ -4,8 +4,10 @@ catalogue unchanged: one healthy round, then one in another world."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from tests.lab.lab import Lab
 from tests.lab.path import Line
 from tests.lab.presets import preset
 from tests.lab.test_agent import by_channel, checked, everything_answers
+from tests.lab.world import ROOT
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -148,6 +151,95 @@ def test_stun_that_is_swallowed_everywhere_may_be_the_router_at_home(
 ) -> None:
     channels = after_a_healthy_round(lab, tmp_path, *preset("stun"))
     assert said(channels[CALL]) == ("unreachable", "udp_stun_signature", "suspected")
+
+
+# --- with an outside view, with a twin ---------------------------------------------------------
+
+
+def test_an_outside_view_tells_a_silenced_owner_from_one_that_is_down(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """What nobody can tell from inside alone (see the innocent worlds below)."""
+    everything = lab.catalogue.prefixes(messenger="telegram")
+    view = tmp_path / "outside.json"
+    document = checked(lab, tmp_path)[1]
+    view.write_text(json.dumps(document))
+    for rule in preset("ip_drop", remote=everything):
+        lab.world.rules.add(rule)
+    channels = by_channel(checked(lab, tmp_path, outside={"file": str(view)})[1])
+    assert said(channels[CHAT]) == ("blocked", "ip_drop", "likely")
+    down = json.loads(view.read_text())
+    for channel in down["channels"]:
+        for state in channel["target_states"]:
+            state["works"] = channel["messenger"] != "telegram"
+    view.write_text(json.dumps(down))
+    channels = by_channel(checked(lab, tmp_path, outside={"file": str(view)})[1])
+    assert accused(channels) == []
+    assert said(channels[CHAT])[:2] == ("unreachable", "server_outage")
+    assert said(channels[CALL])[:2] == ("unreachable", "server_outage")
+
+
+TWIN = "203.0.113.77"
+
+
+@pytest.fixture
+def twin(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """``callpath twin`` among the servers, and the section by which an agent finds it."""
+    lab.world.place([TWIN])
+    key = tmp_path / "twin.key"
+    command = [sys.executable, "-m", "agent.cli", "twin", "--listen", TWIN, "--key-file", str(key)]
+    environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path)}
+    process = lab.world.server(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        told = process.stdout.readline()
+        fingerprint = told.rpartition(" ")[2].strip()
+        yield {"address": TWIN, "key_file": str(key), "tls_sha256": fingerprint}
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+AT_TWIN: dict[str, tuple[Callable[[Lab], Rules], dict[str, str], str, str]] = {
+    "relays": (
+        lambda lab: preset("ip_drop", remote=relays(lab), protocol="udp"),
+        {},
+        "udp_relay_block",
+        "R38",
+    ),
+    "stun": (lambda lab: preset("stun"), RESEARCH, "udp_stun_signature", "R37"),
+    "all UDP": (lambda lab: preset("udp_all"), RESEARCH, "udp_block_all", "R36"),
+}
+
+
+@pytest.mark.parametrize("world", AT_TWIN)
+def test_the_twin_tells_relays_their_words_and_all_of_udp_apart(
+    lab: Lab, tmp_path: Path, twin: dict[str, Any], world: str
+) -> None:
+    rules, profile, mechanism, rule = AT_TWIN[world]
+    channels = after_a_healthy_round(lab, tmp_path, *rules(lab), twin=twin, **profile)
+    assert said(channels[CALL]) == ("blocked", mechanism, "likely")
+    assert channels[CALL]["rule"] == rule
+
+
+def test_the_targets_name_is_asked_at_the_twin_and_not_at_a_strangers(
+    lab: Lab, tmp_path: Path, twin: dict[str, Any]
+) -> None:
+    sections = {"twin": twin, **RESEARCH}
+    checked(lab, tmp_path, **sections)
+    for rule in preset("sni_rewrite", sni=NAMES, hop=3):
+        lab.world.rules.add(rule)
+    document = checked(lab, tmp_path, **sections)[1]
+    cites_what_it_saw(document)
+    assert by_channel(document)[WEB]["rule"] == "R15"
+    elsewhere = [
+        o["facts"]["address"]
+        for o in document["observations"]
+        if o["contrast"] and o["contrast"]["differs"] == "address"
+    ]
+    assert set(elsewhere) == {TWIN}
 
 
 # --- innocent worlds ---------------------------------------------------------------------------
