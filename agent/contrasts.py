@@ -290,8 +290,9 @@ def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:
 
 
 def _echoes(silent: Failed, twin: Companion, *, research: bool) -> list[FollowUp]:
-    """The same bytes to the operator's own server, once per payload, at the failed port where that
-    is one of its own. STUN is always among them: what else fails there is held against it."""
+    """The same bytes to the operator's own server, once per payload, all at one port: a failed one
+    where that is among its own. STUN is always among them: what else fails there is held against
+    it."""
     found: dict[Payload, tuple[TargetConfig, Observation, Dress]] = {}
     for config, o in silent:
         payload, dress = _dress_at_twin(config.probe)
@@ -300,9 +301,9 @@ def _echoes(silent: Failed, twin: Companion, *, research: bool) -> list[FollowUp
     found.setdefault(Payload.STUN, (config, o, Dress.STUN_BARE))
     if research:
         found[Payload.RANDOM] = (config, o, Dress.RANDOM)
+    port = next((c.port for c, _ in silent if c.port in twin.udp_ports), twin.udp_ports[0])
     asks = []
     for payload, (its, of, worn) in found.items():
-        port = its.port if its.port in twin.udp_ports else twin.udp_ports[0]
         check = twin.udp(its.target, worn, port=port, size=size_of(dress))
         asks.append(_to_twin(of, its, Differs.TWIN, check, payload))
     return asks

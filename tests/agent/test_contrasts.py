@@ -304,6 +304,10 @@ def test_the_twin_is_asked_once_for_all_relays_and_at_their_port_where_it_has_it
     found = at_twin(udp(R1), udp(R2), udp(R3), twin=companion(3478, 1400))
     assert [a.port for a in found.values()] == [1400]
     assert at_twin(udp(R1))["stun"].port == 3478
+    greeting = target("dtls", probe=DtlsProbe(), host=A2, port=3478)
+    both = at_twin(udp(greeting), udp(R1), twin=companion(1400, 3478), research=True)
+    assert set(both) == {"dtls", "stun", "random"}
+    assert len({a.port for a in both.values()}) == 1, "or a port's trouble were the bytes'"
     assert at_twin(udp(R1, Failure.LOSSY)) == {}
 
 
