@@ -88,6 +88,7 @@ class Symptom(StrEnum):
     """As above, while another port of the same address answers."""
     CONNECT_REFUSED = "connect_refused"
     CONNECT_PROHIBITED = "connect_prohibited"
+    """Or refused by ICMP from the way: a server refuses TCP by a reset."""
     HELLO_RESET = "hello_reset"
     HELLO_UNACKED = "hello_unacked"
     HELLO_ACKED = "hello_acked"
@@ -95,6 +96,9 @@ class Symptom(StrEnum):
     STRANGE_CERTIFICATE = "strange_certificate"
     WRONG_PAGE = "wrong_page"
     UDP_SILENT = "udp_silent"
+    UDP_PROHIBITED = "udp_prohibited"
+    UDP_REFUSED = "udp_refused"
+    """A closed port, says another than the server. It may be its load balancer."""
     DTLS_SILENT = "dtls_silent"
     """While STUN at the same fleet is answered."""
     LOSSY = "lossy"
@@ -107,6 +111,13 @@ class Symptom(StrEnum):
 LINE = (Symptom.MASKED, Symptom.NO_NAMES, Symptom.BORDER)
 HELLO = (Symptom.HELLO_RESET, Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
 NAMES = (Symptom.NAME_REFUSED, Symptom.NAME_SILENT, Symptom.NAME_BOGON, Symptom.NAME_LIE)
+UDP = (
+    Symptom.UDP_SILENT,
+    Symptom.UDP_PROHIBITED,
+    Symptom.UDP_REFUSED,
+    Symptom.DTLS_SILENT,
+    Symptom.LOSSY,
+)
 _STRANGE = (Failure.UNKNOWN_ISSUER, Failure.WRONG_NAME, Failure.BAD_CERTIFICATE)
 _HEARD = (None, Failure.REFUSED, Failure.RESET)
 _AT_RESOLVE = {Failure.TIMEOUT: Symptom.NAME_SILENT, Failure.BAD_ANSWER: Symptom.NAME_BOGON}
@@ -127,6 +138,8 @@ def symptom_of(o: Observation) -> Symptom | None:
     if step is Step.RESOLVE:
         return _AT_RESOLVE.get(failure, Symptom.NAME_REFUSED) if failure else None
     if step is Step.CONNECT:
+        if failure is Failure.REFUSED and o.facts.get("icmp_from_target") is False:
+            return Symptom.CONNECT_PROHIBITED
         return _AT_CONNECT.get(failure) if failure else None
     if step is Step.TLS:
         if failure is Failure.RESET:
@@ -142,6 +155,10 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
     if o.target.probe in ("stun", "turn", "dtls") and not _over_stream(o):
         if failure is Failure.LOSSY:
             return Symptom.LOSSY
+        if failure is Failure.PROHIBITED:
+            return Symptom.UDP_PROHIBITED
+        if failure is Failure.REFUSED and o.facts.get("icmp_from_target") is False:
+            return Symptom.UDP_REFUSED
         if failure is not Failure.TIMEOUT:
             return None
         return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT

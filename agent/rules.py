@@ -203,7 +203,25 @@ _ADDRESSES = (
         "ip_reject",
         0.90,
         "a router on the way says that these addresses are forbidden",
-        firm=(S.SEVERAL_PREFIXES,),
+        firm=(S.SEVERAL_PREFIXES, S.OTHER_ODD_PORT),
+    ),
+    Rule(
+        "R14u",
+        (Y.UDP_PROHIBITED,),
+        (S.ICMP_FROM_PATH, S.STUN_OK, S.UP),
+        "ip_reject",
+        0.90,
+        "a router on the way says that the call relays are forbidden; other call servers answer",
+        firm=(S.SEVERAL_PREFIXES, S.OTHER_ODD_PORT),
+    ),
+    Rule(
+        "R14r",
+        (Y.UDP_REFUSED,),
+        (S.ICMP_FROM_PATH, S.STUN_OK, S.UP),
+        "ip_reject",
+        0.65,
+        "a router on the way says that nothing listens at the call relays; it may be their own",
+        firm=(S.SEVERAL_PREFIXES, S.OTHER_ODD_PORT),
     ),
     Rule(
         "R14a",
@@ -215,7 +233,10 @@ _ADDRESSES = (
     ),
     Rule(
         "M9",
-        (Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_REFUSED, Y.UDP_SILENT, Y.DTLS_SILENT),
+        (
+            *(Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_REFUSED, Y.CONNECT_PROHIBITED),
+            *(Y.UDP_SILENT, Y.UDP_PROHIBITED, Y.UDP_REFUSED, Y.DTLS_SILENT),
+        ),
         (S.DOWN_OUTSIDE,),
         "server_outage",
         0.25,

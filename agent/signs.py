@@ -5,10 +5,11 @@ Each function answers with a Sighting, or with None when nothing was measured th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agent import flows, naming
 from agent.case import (
+    UDP,
     Case,
     Differs,
     Group,
@@ -41,7 +42,8 @@ SOONER = 0.8
 ENOUGH = 5
 """Packets, or transmissions of one, that must be lost to count as silence."""
 ANSWERING = 0.8
-"""Share of this round's controls that must answer for silence elsewhere to be full evidence."""
+"""Share of what this round's controls sent that must be answered for silence elsewhere to be full
+evidence: on a lossy line a control works too, at its third try."""
 ORDINARY = (443, 3478)
 
 
@@ -91,7 +93,7 @@ def _no_portal(case: Case, _: Group) -> Sighting | None:
 
 def alike(case: Case, symptom: Symptom) -> list[ControlResult]:
     """The controls of the kind that failed with ``symptom``."""
-    if symptom in (Symptom.UDP_SILENT, Symptom.DTLS_SILENT, Symptom.LOSSY):
+    if symptom in UDP:
         return stun(case)
     return web(case)
 
@@ -142,10 +144,20 @@ def _tcp_ok(case: Case, _: Group) -> Sighting | None:
 
 
 def _controls_lossy(case: Case, _: Group) -> Sighting | None:
-    lossy = [r for r in stun(case) if any(symptom_of(o) is Symptom.LOSSY for o in r.observations)]
-    if len(operators(stun(case))) < 2:
+    """Of two operators, or of all that their servers were sent more than is bearable."""
+    asked = [r for r in stun(case) if r.heard]
+    if len(operators(asked)) < 2:
         return None
-    return Sighting(len(operators(lossy)) >= 2, ids(lossy))
+    losing = [r for r in asked if any(map(_lost_some, r.observations))]
+    lossy = [r for r in losing if any(symptom_of(o) is Symptom.LOSSY for o in r.observations)]
+    much = _share_answered(o for r in asked for o in r.observations) < ANSWERING
+    return Sighting(
+        len(operators(lossy)) >= 2 or (much and len(operators(losing)) >= 2), ids(losing)
+    )
+
+
+def _lost_some(o: Observation) -> bool:
+    return 0 < _count(o, "answered") < _count(o, "requests")
 
 
 def _full_evidence(case: Case, group: Group) -> Sighting | None:
@@ -156,20 +168,34 @@ def _full_evidence(case: Case, group: Group) -> Sighting | None:
     silent = _stun_silent(case, group)
     if group.symptom is Symptom.UDP_SILENT and silent is not None and silent.holds:
         controls = web(case)  # these are the evidence then, and not what it is held against
-    share = sum(map(answered, controls)) / max(1, len(controls))
+    share = _share_answered(o for r in controls for o in r.observations)
     lost = sum(map(_transmissions, group.observations))
     again = [o for o in case.contrasts(Differs.PORT) if o.address in group.addresses]
     lost += sum(_transmissions(o) for o in again if not o.works)
     return Sighting(lost >= ENOUGH and share >= ANSWERING, ids(controls))
 
 
+def _share_answered(controls: Iterable[Observation]) -> float:
+    """Of requests, and of segments by what the kernel had to send again."""
+    sent = kept = 0
+    for o in controls:
+        requests = _count(o, "requests")
+        tried = requests or max(_count(o, "sent"), _transmissions(o))
+        sent += tried
+        if o.works:
+            lost = _count(o, "retransmissions")
+            kept += _count(o, "answered", tried) if requests else tried - lost
+    return kept / max(1, sent)
+
+
 def _transmissions(o: Observation) -> int:
     """Packets that were not answered: requests, or one with its retransmissions."""
-    requests = o.facts.get("requests")
-    if isinstance(requests, int):
-        return requests
-    again = o.facts.get("retransmissions")
-    return 1 + again if isinstance(again, int) else 1
+    return _count(o, "requests") or 1 + _count(o, "retransmissions")
+
+
+def _count(o: Observation, fact: str, otherwise: int = 0) -> int:
+    value = o.facts.get(fact)
+    return value if isinstance(value, int) else otherwise
 
 
 # --- is the server up? -------------------------------------------------------------------------
@@ -295,9 +321,10 @@ def _icmp_from_path(case: Case, group: Group) -> Sighting | None:
 def _odd_port(case: Case, group: Group) -> Sighting | None:
     """Does a firewall close odd ports to everyone? TCP and UDP each for themselves."""
     ports = {case.port_of(o) for o in group.observations}
-    if ports <= set(ORDINARY):
+    said = group.symptom is Symptom.CONNECT_PROHIBITED and ports & set(ORDINARY)
+    if ports <= set(ORDINARY) or said:
         return Sighting(True, group.ids)
-    if group.symptom is Symptom.UDP_SILENT:
+    if group.symptom in UDP:
         echoes = flows.at_twin(case, Payload.STUN, Payload.DTLS, Payload.RANDOM)
         heard = [c for c in echoes if c.works and case.port_of(c) not in ORDINARY]
         if heard:
@@ -312,7 +339,7 @@ def _odd_port(case: Case, group: Group) -> Sighting | None:
         there = [
             r
             for r in of_role(case, Role.RESOLVER, Role.FOREIGN, Role.DOMESTIC)
-            if r.config.port not in (80, *ORDINARY)
+            if r.config.port not in (53, 80, *ORDINARY)
             and (any(naming.is_trusted(r, t) for t in streams) or r in web(case))
         ]
     return of_results(there)

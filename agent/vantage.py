@@ -87,6 +87,9 @@ def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
     counted = [r for r in measured if r.config.role is not Role.PORTAL and r.heard]
     share = sum(_works(r) for r in counted) / len(counted) if counted else 0.0
     foreign = _of(measured, Role.FOREIGN)
+    if _passes_border(measured):
+        # Of names that are denied here the resolver is to be asked, and not the border.
+        foreign = [r for r in foreign if not _only_resolve_failed(r)]
     # One operator's trouble is not the world's: fewer than two foreign operators say nothing.
     enough = len({_owner(r) for r in foreign}) >= 2
     answering = sum(map(_works, foreign))
@@ -119,6 +122,16 @@ def _works(result: ControlResult) -> bool:
 
 def _of(results: Sequence[ControlResult], *roles: Role) -> list[ControlResult]:
     return [r for r in results if r.config.role in roles]
+
+
+def _passes_border(results: Sequence[ControlResult]) -> bool:
+    """Does anything else answer that stands abroad? The host's own resolver need not."""
+    resolvers = [r for r in _of(results, Role.RESOLVER) if not _is_own_resolver(r)]
+    return any(map(_works, [*_of(results, Role.STUN), *resolvers]))
+
+
+def _is_own_resolver(result: ControlResult) -> bool:
+    return getattr(result.config.probe, "resolver", "system") == "system"
 
 
 def _only_resolve_failed(result: ControlResult) -> bool:

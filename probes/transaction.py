@@ -66,8 +66,9 @@ class Tally:
                 raise Refusal(words[0], f"{len(words)} of {len(self.sent_at)} came back so")
         raise TimeoutError(f"none of {len(self.sent_at)} answered")
 
-    def note(self, trail: Trail, icmp: Sequence[Failure]) -> None:
+    def note(self, trail: Trail, flows: Sequence[Flow]) -> None:
         facts = trail.facts
+        icmp = sum(len(flow.errors) for flow in flows)
         facts["requests"] = len(self.sent_at)
         facts["answered"] = len(self.answered)
         rtts = [] if self.repeats and len(self.sent_at) > 1 else list(self.answered.values())
@@ -79,7 +80,8 @@ class Tally:
         if self.refusals:
             facts["unexpected"] = len(self.refusals)
         if icmp:
-            facts["icmp_errors"] = len(icmp)
+            facts["icmp_errors"] = icmp
+            facts["icmp_from_target"] = not any(flow.foreign_errors for flow in flows)
         if self.ttls:
             facts["received_ttl"] = min(self.ttls)
         facts["send_lateness_seconds"] = round(self.lateness, 4)
@@ -136,7 +138,7 @@ async def ask_udp(
             sum(flow.bytes_sent for flow in flows),
             sum(flow.bytes_received for flow in flows),
         )
-        tally.note(trail, [word for flow in flows for word in flow.errors])
+        tally.note(trail, flows)
     return tally
 
 

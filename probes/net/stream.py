@@ -135,8 +135,8 @@ async def _connect(sock: socket.socket, peer: Peer, trail: Trail, six: bool) -> 
         await _connected(sock, (peer.address, peer.port))
     except OSError as error:
         for failure, sender in _queued(sock):
-            if failure is not Failure.REFUSED:  # an RST has no ICMP: its errno is the word
-                trail.facts["icmp_from_target"] = parse(sender) == parse(peer.address)
+            trail.facts["icmp_from_target"] = parse(sender) == parse(peer.address)
+            if failure is not Failure.REFUSED:  # whose word the errno is, RST or ICMP
                 raise Refusal(failure, f"ICMP while connecting: {error}") from error
         raise
     sock.setsockopt(level, option, 0)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from probes.model import Failure
-from probes.net.address import Source
+from probes.net.address import Source, parse
 from probes.net.errors import Refusal
 
 # linux/in.h and asm-generic/socket.h; absent from Python's socket module before 3.14
@@ -72,7 +72,8 @@ class News:
 
 @dataclass(slots=True)
 class Flow:
-    """One 5-tuple. ``errors`` holds the failure words of ICMP errors, in order of arrival.
+    """One 5-tuple. ``errors`` holds the failure words of ICMP errors, in order of arrival;
+    ``foreign_errors`` counts those that another than the peer sent.
 
     Of a flood the first datagrams are kept; ``received`` counts them all.
     """
@@ -81,6 +82,7 @@ class Flow:
     news: News
     datagrams: list[Datagram] = field(default_factory=list)
     errors: list[Failure] = field(default_factory=list)
+    foreign_errors: int = 0
     sent: int = 0
     received: int = 0
     bytes_sent: int = 0
@@ -147,6 +149,8 @@ class Flow:
                 break
             drained += 1
             self.errors.extend(icmp_failures(ancillary))
+            sender = parse(icmp_sender(ancillary))
+            self.foreign_errors += sender not in (None, parse(self.sock.getpeername()[0]))
         return drained
 
 

@@ -185,6 +185,23 @@ def odd_ports_closed() -> Case:
     return case(failed, channel="chat", contrasts=open_ports, held_against=held)
 
 
+def office_that_says_so() -> Case:
+    """Its firewall refuses odd ports to everyone, by ICMP, and DNS over TLS among them."""
+    failed = [syn(t, Failure.PROHIBITED, icmp_from_target=False) for t in (T1, T2)]
+    ordinary = [
+        c
+        if c.config.port != 853
+        else replace(c, observations=(seen(c.config, Failure.PROHIBITED),))
+        for c in controls()
+    ]
+    return case(failed, channel="chat", held_against=tuple(ordinary))
+
+
+def balanced_relays() -> Case:
+    """Nothing listens at the relays any more; their load balancer says so in its own name."""
+    return WORLDS["R14r"]()
+
+
 def office_without_udp() -> Case:
     """Relays on odd ports only are closed, and no operator on another odd port is to be had."""
     held = tuple(r for r in controls() if r.config.port != 19302)
@@ -237,6 +254,13 @@ def congestion() -> Case:
     return _calls_lossy(controls(stun=Failure.LOSSY))
 
 
+def lossy_line(rule: str) -> Case:
+    """Half of the packets are lost to everyone: the controls answer, at the second or third try."""
+    made = WORLDS[rule]()
+    lossy = controls(again=4, answered=3)
+    return replace(made, known=replace(made.known, controls=lossy))
+
+
 def transit() -> Case:
     """Loss on the way to one operator, in the evening."""
     return _calls_lossy(controls())
@@ -260,6 +284,7 @@ INNOCENT: list[Callable[[], Case]] = [
     lambda: border(Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT),
     cached_abroad,
     congestion,
+    *((lambda r=r: lossy_line(r)) for r in ("R12", "R13", "R18", "R19", "R20", "R38a", "R49")),
     transit,
     server_down,
     owner_down,
@@ -286,6 +311,8 @@ INNOCENT: list[Callable[[], Case]] = [
     small_packets_only,
     odd_ports_closed,
     office_without_udp,
+    office_that_says_so,
+    balanced_relays,
     mangling_router,
     one_packet_lost,
     line_drops,

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.vantage import MASKING, Surroundings, judge
+from probes.dns import DnsProbe
 from probes.model import Failure, Family, Role, Step, VantageStatus
 from tests.agent.building import control, result
 
@@ -189,6 +190,16 @@ def test_names_dead_is_no_offline_line():
     assert not found.names
     assert found.abroad  # what cannot be asked by name says nothing about abroad
     assert "names" in found.reason
+
+
+def test_foreign_names_that_are_denied_are_no_closed_border_while_others_pass_it():
+    denied = [web(f"f{n}", Failure.NO_ADDRESS, Step.RESOLVE) for n in range(4)]
+    domestic = web("d", role=Role.DOMESTIC, before=(Step.RESOLVE, Step.CONNECT))
+    trusted = replace(control("quad9", Role.RESOLVER), probe=DnsProbe("a.test", resolver="q/tcp"))
+    assert judge([*denied, domestic, result(trusted)], QUIET).abroad
+    assert judge([*denied, domestic, stun("s0"), stun("s1")], QUIET).abroad
+    assert not judge([*denied, domestic, result(trusted, T)], QUIET).abroad, "nothing passes it"
+    assert not judge([*denied, domestic], QUIET).abroad
 
 
 def test_one_name_that_does_not_resolve_is_its_own_trouble():

@@ -350,3 +350,12 @@ def test_diagnosing_a_thousand_observations_is_cheap(monkeypatch):
         return counted[0]
 
     assert looks(100) <= looks(1) + 5
+
+
+def test_what_the_controls_lose_between_them_is_congestion_too():
+    """Three of five answers each: they work, and the line does not."""
+    channel = {"channel": "call"}
+    one = udp(R1, Failure.LOSSY)
+    assert "R34" not in fired(case([one], **channel, held_against=controls(answered=5)))
+    assert "R34" in fired(case([one], **channel, held_against=controls(answered=3)))
+    assert "R34" not in fired(case([one], **channel, held_against=controls(answered=4)))

@@ -50,9 +50,13 @@ def _web(name: str, role: Role, failure: Failure | None, **facts: Any) -> Contro
     return ControlResult(config, (seen(config, failure, step, before=before, **facts),), True)
 
 
-def _stun(name: str, failure: Failure | None, port: int = 3478) -> ControlResult:
+def _stun(
+    name: str, failure: Failure | None, port: int = 3478, *, answered: int = 5
+) -> ControlResult:
     config = control(name, Role.STUN, probe=StunProbe(), port=port)
-    return ControlResult(config, (seen(config, failure, before=(Step.RESOLVE,), requests=5),), True)
+    heard = {None: answered, Failure.LOSSY: 2}.get(failure, 0)
+    facts = {"requests": 5, "answered": heard}
+    return ControlResult(config, (seen(config, failure, before=(Step.RESOLVE,), **facts),), True)
 
 
 def _resolver(resolver: str, failure: Failure | None, port: int = 53) -> ControlResult:
@@ -75,12 +79,17 @@ def controls(
     stun: Failure | None = None,
     udp_dns: Failure | None = None,
     ad_refused: bool = False,
+    again: int = 0,
+    answered: int = 5,
 ) -> tuple[ControlResult, ...]:
+    """``again``: segments of ten that each web control had to send again; ``answered``: requests of
+    five that each STUN control was answered, if it was."""
+    tcp = {"sent": 10, "retransmissions": again}
     return (
-        *(_web(f"f{i}", Role.FOREIGN, foreign) for i in range(3)),
-        _web("d1", Role.DOMESTIC, domestic),
-        _stun("s1", stun),
-        _stun("s2", stun, 19302),
+        *(_web(f"f{i}", Role.FOREIGN, foreign, **tcp) for i in range(3)),
+        _web("d1", Role.DOMESTIC, domestic, **tcp),
+        _stun("s1", stun, answered=answered),
+        _stun("s2", stun, 19302, answered=answered),
         _resolver("system", None),
         _resolver("quad9/udp", udp_dns),
         _resolver("quad9/tcp", None),
@@ -282,6 +291,11 @@ def _r14() -> Case:
     return case(failed, channel="chat")
 
 
+def _relays_told(failure: Failure, **more: Any) -> Case:
+    failed = [udp(r, failure, icmp_from_target=False) for r in (R1, R2, R3)]
+    return case(failed, channel="call", **more)
+
+
 def _r14a() -> Case:
     return case([syn(T1, Failure.REFUSED), syn(T2, Failure.REFUSED)], channel="chat")
 
@@ -386,6 +400,8 @@ WORLDS: dict[str, Callable[[], Case]] = {
     "R12": _r12,
     "R13": _r13,
     "R14": _r14,
+    "R14u": lambda: _relays_told(Failure.PROHIBITED),
+    "R14r": lambda: _relays_told(Failure.REFUSED),
     "R14a": _r14a,
     "R15": lambda: _neutral_passes(Failure.RESET, elsewhere=True),
     "R16": lambda: _neutral_passes(Failure.RESET),

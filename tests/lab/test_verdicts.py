@@ -96,6 +96,11 @@ INTERFERENCE: dict[str, tuple[Callable[[Lab], Rules], tuple[str, str], str]] = {
     "addresses": (lambda lab: preset("ip_drop", remote=chat(lab)), CHAT, "ip_drop"),
     "refused": (lambda lab: preset("ip_refuse", remote=chat(lab)), CHAT, "ip_reject"),
     "prohibited": (lambda lab: preset("ip_reject", remote=chat(lab)), CHAT, "ip_reject"),
+    "relays prohibited": (
+        lambda lab: preset("ip_reject", remote=relays(lab), protocol="udp"),
+        CALL,
+        "ip_reject",
+    ),
     "rewritten": (lambda lab: preset("sni_rewrite", sni=NAMES, hop=3), WEB, "tls_sni_reset"),
     "injected": (lambda lab: preset("sni_reset", sni=NAMES), WEB, "tls_sni_reset"),
     "swallowed": (lambda lab: preset("sni_drop", sni=NAMES), WEB, "tls_sni_drop"),
