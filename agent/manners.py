@@ -19,6 +19,7 @@ from probes.net.environment import Traffic
 from probes.net.errors import NotMeasured
 
 MINUTE = 60.0
+DAY = 86_400
 HANDSHAKES_A_MINUTE = 2
 HANDSHAKE_GAP = 0.5
 """More handshakes to one destination and name trip connection-burst rules (interference-methods
@@ -99,7 +100,7 @@ class Manners:
 
     def spent_today(self) -> int:
         """Bytes of this UTC day, both directions; survives a restart through ``day_bytes``."""
-        today = datetime.now(UTC).date().isoformat()
+        today = _day(int(time.time() // DAY))
         total = self.traffic.sent + self.traffic.received
         if today != self.day:
             self.day, self.day_bytes = today, 0
@@ -151,6 +152,12 @@ class Manners:
 
     def _is_fast(self, address: str) -> bool:
         return bool(self.limits.fast_prefixes) and _within(address, self.limits.fast_prefixes)
+
+
+@lru_cache(maxsize=2)  # asked for every check
+def _day(number: int) -> str:
+    """The UTC day that begins so many days after 1970."""
+    return datetime.fromtimestamp(number * DAY, UTC).date().isoformat()
 
 
 @lru_cache(maxsize=REMEMBERED)  # asked for every packet that leaves, of the same addresses

@@ -51,7 +51,7 @@ def after_run(
     if not earned and record.runs >= RUNS_NEEDED:
         # A first start inside a block must not be made up for run by run: the ten begin anew.
         return replace(record, runs=0, answered=0)
-    return replace(record, earned=earned)
+    return record if earned is record.earned else replace(record, earned=earned)
 
 
 def _deserves(record: Record, proof: Proof) -> bool:

@@ -364,5 +364,8 @@ class _Registry(CollectorRegistry):
 def render(mirror: Mirror, accept: str, now: float | None = None) -> tuple[bytes, str]:
     """The metrics page and its content type, as the ``Accept`` header asks."""
     encoder, content_type = choose_encoder(accept)
+    if content_type.endswith("escaping=underscores"):
+        # Names like ours are the same in UTF-8, but are not looked at letter by letter.
+        encoder, _ = choose_encoder(content_type.replace("=underscores", "=allow-utf-8"))
     registry = _Registry(Collector(mirror, time.time() if now is None else now))
     return encoder(registry), content_type

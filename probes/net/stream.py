@@ -6,8 +6,6 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from probes.model import Failure, Step
@@ -94,35 +92,51 @@ class TcpStream:
         return tcp_info(self.sock)
 
 
-@asynccontextmanager
-async def connect(trail: Trail, peer: Peer) -> AsyncIterator[TcpStream]:
-    """The ``connect`` step: a TCP connection to a literal address, closed on leaving.
+def connect(trail: Trail, peer: Peer) -> Connection:
+    """The ``connect`` step: a TCP connection to a literal address, as a context that gives its
+    TcpStream and closes it.
 
     Facts: rtt_seconds (the kernel's, from SYN to SYN-ACK), retransmissions; icmp_from_target, where
     an ICMP error ended it: did the address itself send it, or a router on the way?
     """
-    six = ":" in peer.address
-    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return Connection(trail, peer)
+
+
+class Connection:
+    """A connection while it is open. A class, as ``Timed`` is one."""
+
+    __slots__ = ("_peer", "_six", "_sock", "_trail")
+
+    def __init__(self, trail: Trail, peer: Peer) -> None:
+        self._trail, self._peer, self._six = trail, peer, ":" in peer.address
+
+    async def __aenter__(self) -> TcpStream:
+        trail, family = self._trail, socket.AF_INET6 if self._six else socket.AF_INET
+        self._sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             async with trail.step(Step.CONNECT, trail.limit(CONNECT_LIMIT)):
-                await _connect(sock, peer, trail, six)
-            trail.facts["rtt_seconds"] = tcp_info(sock).rtt
-            yield TcpStream(sock)
-        finally:
-            info = tcp_info(sock)
-            trail.facts["retransmissions"] = info.retransmissions
-            headers = _SEGMENT_HEADERS[six]
-            trail.count(
+                await _connect(self._sock, self._peer, trail, self._six)
+            trail.facts["rtt_seconds"] = tcp_info(self._sock).rtt
+        except BaseException:
+            self._leave()
+            raise
+        return TcpStream(self._sock)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        with self._sock:
+            info = tcp_info(self._sock)
+            self._trail.facts["retransmissions"] = info.retransmissions
+            headers = _SEGMENT_HEADERS[self._six]
+            self._trail.count(
                 info.segments_out,
                 info.segments_in,
                 info.segments_out * headers + info.bytes_acked,
                 info.segments_in * headers + info.bytes_received,
             )
-    finally:
-        sock.close()
 
 
 async def _connect(sock: socket.socket, peer: Peer, trail: Trail, six: bool) -> None:

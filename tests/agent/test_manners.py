@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -192,20 +192,15 @@ async def test_bytes_of_a_day_both_directions(clock, sleeping):
     assert of.refusal() == "byte_budget"
 
 
-async def test_a_new_utc_day_begins_with_nothing_spent(clock, sleeping, monkeypatch):
-    today = datetime(2026, 11, 24, 23, 59, tzinfo=UTC)
-
-    class Days:
-        @staticmethod
-        def now(zone: Any) -> datetime:
-            assert zone is UTC
-            return today
-
-    monkeypatch.setattr(manners, "datetime", Days)
+async def test_a_new_utc_day_begins_with_nothing_spent(clock, sleeping):
+    clock.wall = datetime(2026, 11, 24, 23, 59, tzinfo=UTC).timestamp()
     of = limited(bytes_per_day=1000)
     of.traffic.add(500, 500)
     assert of.spent_today() == 1000
-    today += timedelta(minutes=2)
+    clock.forward(59)
+    assert of.spent_today() == 1000
+    assert of.day == "2026-11-24"
+    clock.forward(1)
     assert of.spent_today() == 0
     assert of.day == "2026-11-25"
     of.traffic.add(10, 5)

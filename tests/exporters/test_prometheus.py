@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from config import CATALOGUE_VERSION
 from exporters.mirror import Mirror
-from exporters.prometheus import SKIP_REASONS, render
+from exporters.prometheus import SKIP_REASONS, Collector, _Registry, render
 from probes.model import Certainty, Mechanism, Status, VantageStatus
 from tests.exporters.building import (
     AT,
@@ -275,6 +276,17 @@ def test_both_formats_parse_and_say_the_same():
         }
 
     assert rows(parse_text(text.decode())) == rows(parse_openmetrics(opened.decode()))
+
+
+@pytest.mark.parametrize("scheme", ["underscores", "dots", "values", "allow-utf-8"])
+def test_each_scheme_of_names_is_as_the_library_makes_it(scheme):
+    of = mirror()
+    accept = f"application/openmetrics-text; version=1.0.0; escaping={scheme}; q=0.5, text/plain"
+    encode, expected = choose_encoder(accept)
+    body, content_type = render(of, accept, NOW)
+    assert content_type == expected
+    assert content_type.endswith(f"escaping={scheme}")
+    assert body == encode(_Registry(Collector(of, NOW)))
 
 
 def test_prometheus_own_linter_has_nothing_to_say():

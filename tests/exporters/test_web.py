@@ -328,12 +328,19 @@ class Served:
 
 
 def children() -> set[int]:
-    """The processes that this one started."""
-    found = set()
+    """The web processes that this one started; other tests have servers of their own."""
+    found: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             found.update(map(int, (task / "children").read_text().split()))
-    return found
+    return {pid for pid in found if b"exporters.web" in _command(pid)}
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.fixture
