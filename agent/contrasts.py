@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.case import NAMES, Differs, Payload, Symptom, symptom_of, within
+from agent.case import NAMES, WINDOWS, Differs, Payload, Symptom, symptom_of, within
 from agent.companion import Companion
 from agent.flows import MSS
 from agent.sighting import spoke
@@ -36,12 +36,6 @@ MOST = 3
 """Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
 RELAYS = 2
 NAMES_ASKED = 2
-WINDOWS = {
-    Symptom.HELLO_RESET: 90.0,
-    Symptom.HELLO_UNACKED: 60.0,
-    Symptom.HELLO_ACKED: 450.0,
-}
-"""Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
 _HELLOS = tuple(WINDOWS)
 _VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
 
@@ -56,10 +50,18 @@ class Neutral:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """A control's transfer of about this time, and how it was asked."""
+
+    config: TargetConfig
+    seen: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
     the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round.
+    everything asked over TCP in the round. ``patient``: may it be waited?
     """
 
     research: bool
@@ -70,11 +72,13 @@ class Around:
     heard: frozenset[tuple[str, int]] = frozenset()
     verified: frozenset[str] = frozenset()
     twin: Companion | None = None
+    fetched: Fetched | None = None
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """One contrast to ask. ``facts`` are added to what it sees."""
+    """One contrast to ask. ``facts`` are added to what it sees; ``wait``: seconds before it."""
 
     of: Observation
     config: TargetConfig
@@ -84,6 +88,7 @@ class FollowUp:
     port: int
     host: str = ""
     facts: dict[str, Fact] = field(default_factory=dict)
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,9 @@ def _passes(symptom: Symptom, c: Observation) -> bool:
 
 
 def _neutral_ok(case: Case, group: Group) -> Sighting | None:
-    pairs = _neutral(case, group)
+    again = {c.contrast.of for c in case.contrasts(Differs.TIME) if c.contrast and spoke(c)}
+    # What passes with the target's own name a while later did not fail for the name.
+    pairs = [(o, c) for o, c in _neutral(case, group) if o.id not in again]
     passed = [c for _, c in pairs if _passes(group.symptom, c)]
     if passed:
         return Sighting(True, ids_of(passed))

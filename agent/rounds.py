@@ -338,6 +338,16 @@ def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[Contr
     ]
 
 
+def transfers(evidence: Sequence[Evidence]) -> list[Observation]:
+    """The controls' transfers, which judge nothing but the pace of others."""
+    return [
+        o
+        for e in evidence
+        if e.fresh and e.proven and e.config.target.probe == "transfer"
+        for o in e.observations
+    ]
+
+
 def flapped(before: Sequence[Evidence], now: Sequence[Evidence]) -> bool:
     """Did a control that stands for something change?"""
     outcomes = {e.config.target.name: works(e.observations) for e in before if e.fresh}

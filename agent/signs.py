@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent import flows, naming
+from agent import flows, naming, share, transfers, trials
 from agent.case import (
     Case,
     Differs,
@@ -89,11 +89,13 @@ def _no_portal(case: Case, _: Group) -> Sighting | None:
 # --- controls of the same kind -----------------------------------------------------------------
 
 
-def alike(case: Case, symptom: Symptom) -> list[ControlResult]:
-    """The controls of the kind that failed with ``symptom``."""
-    if symptom in (Symptom.UDP_SILENT, Symptom.DTLS_SILENT, Symptom.LOSSY):
-        return stun(case)
-    return web(case)
+_DATAGRAMS = (Symptom.UDP_SILENT, Symptom.DTLS_SILENT, Symptom.LOSSY)
+
+
+def alike(case: Case, group: Group) -> list[ControlResult]:
+    """The controls of the kind that failed."""
+    partly = group.symptom is Symptom.PARTLY_SILENT and not over_tcp(group.observations)
+    return stun(case) if partly or group.symptom in _DATAGRAMS else web(case)
 
 
 def _stun_ok(case: Case, _: Group) -> Sighting | None:
@@ -150,7 +152,7 @@ def _controls_lossy(case: Case, _: Group) -> Sighting | None:
 
 def _full_evidence(case: Case, group: Group) -> Sighting | None:
     """Kernel retransmissions and datagrams count alike, those to several ports together."""
-    controls = [r for r in alike(case, group.symptom) if r.heard]
+    controls = [r for r in alike(case, group) if r.heard]
     if not controls:
         return None
     silent = _stun_silent(case, group)
@@ -184,7 +186,7 @@ def _up(case: Case, group: Group) -> Sighting | None:
     elsewhere = flows.name_fails_elsewhere(case, group)
     if elsewhere is not None and elsewhere.holds:
         return Sighting(True, elsewhere.evidence, inferred=True)
-    same_kind = [r for r in alike(case, group.symptom) if r.heard]
+    same_kind = [r for r in alike(case, group) if r.heard]
     abroad = [r for r in same_kind if r.config.role is not Role.DOMESTIC]
     controls = of_results(same_kind) if len(operators(abroad)) >= 2 else None
     owner = _owner_answers(case, group)
@@ -349,4 +351,7 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.FAULTY: _status(VantageStatus.FAULTY),
     **naming.SIGNS,
     **flows.SIGNS,
+    **share.SIGNS,
+    **transfers.SIGNS,
+    **trials.SIGNS,
 }

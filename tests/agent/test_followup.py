@@ -181,8 +181,11 @@ async def test_a_name_that_is_cut_is_found_out_in_one_round(tmp_path):
         assert asked.facts["clienthello_bytes"] >= failed.facts["clienthello_bytes"]
         assert asked.id in d.first.evidence
         # What the profile forbids is counted and named.
-        assert made.figures.contrasts_skipped == {"profile": 1}
-        assert report.left_out == ("m web, another address: profile: client does not ask it",)
+        assert made.figures.contrasts_skipped == {"profile": 2}
+        forbidden = "profile: client does not ask it"
+        assert report.left_out == tuple(
+            f"m web, another {what}: {forbidden}" for what in ("hello", "address")
+        )
 
 
 async def test_contrasts_write_no_check_metrics(tmp_path):
