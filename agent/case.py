@@ -37,6 +37,8 @@ class Differs(StrEnum):
     """The very same, again: the other half of an interleaved pair."""
     RESOLVER = "resolver"
     """A trusted resolver, by one of its transports."""
+    NOWHERE = "nowhere"
+    """The name at an address at which there is no resolver."""
     ANSWER = "answer"
     """The same check at the address that a trusted resolver named."""
     QUERY = "query"

@@ -61,7 +61,8 @@ class Fetched:
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
     the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round. ``patient``: may it be waited?
+    everything asked over TCP in the round; ``public``: STUN operators that are silent in it.
+    ``patient``: may it be waited?
     """
 
     research: bool
@@ -73,6 +74,7 @@ class Around:
     verified: frozenset[str] = frozenset()
     twin: Companion | None = None
     fetched: Fetched | None = None
+    public: tuple[tuple[str, int], ...] = ()
     patient: bool = False
 
 
@@ -144,6 +146,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
+    asks += _nowhere(named, around)
     datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
     if around.twin is not None and datagrams:
         asks += _echoes(datagrams, around.twin, research=around.research)
@@ -231,6 +234,12 @@ def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
         asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
         if isinstance(config.probe, StunProbe) and not cookie:
             asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))
+    for address, port in around.public[:RELAYS] if datagrams else ():
+        config, o = datagrams[0]
+        bare = StunProbe(dress=stun.Dress.RFC3489)
+        asks.append(
+            FollowUp(o, config, Differs.DRESS, bare, address, port, facts={"cookie": False})
+        )
     return asks
 
 
@@ -278,6 +287,17 @@ def _matrix(named: Failed, around: Around) -> list[FollowUp]:
                 )
                 asks.append(replace(follow, facts={"query": config.host, "transport": transport}))
     return asks
+
+
+def _nowhere(named: Failed, around: Around) -> list[FollowUp]:
+    """One name at a web site's address: who answers for it there does so for every address."""
+    if not around.research or around.far is None:
+        return []
+    address = around.far.address
+    return [
+        FollowUp(o, config, Differs.NOWHERE, DnsProbe(config.host, resolver=address), address, 53)
+        for config, o in list(named)[:1]
+    ]
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import contrasts, pace, repeats
-from agent.case import Differs
+from agent.case import Differs, Symptom, symptom_of
 from agent.companion import Companion
 from agent.contrasts import Around, Failed, Fetched, FollowUp, LeftOut
 from agent.diagnosis import Evidence, unmasked, usable
@@ -21,7 +21,7 @@ from agent.rounds import Ran, Runner, control_results
 from agent.vantage import Judgement
 from config.model import MessengerConfig, TargetConfig
 from probes.measure import Check, measure_at
-from probes.model import Contrast, Diagnosis, Observation, Status, Step
+from probes.model import Contrast, Diagnosis, Observation, Role, Status, Step
 from probes.net import resolver
 from probes.net.address import is_bogon
 from probes.net.environment import Environment
@@ -141,7 +141,8 @@ class Follower:
         before = [o for o in self.past.get(name, ()) if 0 <= now - o.at < PAST]
         known = {o.id for o in before}
         before += [c for c in self.kept.get(name, ()) if c.id not in known]
-        channels = {o.target.channel for o in before} | self._ailing.get(name, frozenset())
+        channels = {o.target.channel for o in before}
+        channels |= {d.channel for d in of.raw if d.status in AILING}
         added = _of_round(of, channels) if channels and not of.judgement.masks else ()
         self.past[name] = (*before, *added)[-PAST_MOST:]
         return tuple(before)
@@ -187,6 +188,7 @@ class Follower:
             verified=verified,
             twin=self.twin,
             fetched=_fetched(controls),
+            public=_silent_stun(controls),
             patient=self.patient,
         )
 
@@ -308,6 +310,17 @@ def _of_round(of: Followed, channels: Collection[str]) -> list[Observation]:
         if f.ask.target.target.channel in channels and not f.ask.target.informative
         for o in unmasked(f.measured.observations, of.judgement)
     ]
+
+
+def _silent_stun(controls: Sequence[Evidence]) -> tuple[tuple[str, int], ...]:
+    """Public call servers that did not answer in this round."""
+    return tuple(
+        (str(o.address), e.config.port)
+        for e in controls
+        if e.fresh and e.proven and e.config.role is Role.STUN and e.config.target.probe == "stun"
+        for o in e.observations
+        if symptom_of(o) is Symptom.UDP_SILENT
+    )
 
 
 def _fetched(controls: Sequence[Evidence]) -> Fetched | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agent.case import HELLO
+from agent.case import HELLO, NAMES
 from agent.case import Symptom as Y
 from agent.rule import Rule
 from agent.sighting import Sign as S
@@ -69,11 +69,11 @@ _HELLOS = (
     Rule(
         "R23",
         HELLO,
-        (S.OTHER_HELLO_OK, S.UP),
+        (S.OTHER_HELLO_OK, S.TLS_ELSEWHERE, S.UP),
         "tls_fingerprint_block",
         0.90,
         "one program's way to greet is cut off; another's with the same name is answered",
-        firm=(S.HELLOS_IN_TURN, S.FULL_EVIDENCE),
+        firm=(S.HELLOS_IN_TURN,),
     ),
     Rule(
         "R24",
@@ -117,6 +117,24 @@ _HELLOS = (
 )
 
 _PARTS = (
+    Rule(
+        "R37c",
+        (Y.UDP_SILENT,),
+        (S.STUN_SILENT, S.PUBLIC_COOKIELESS_OK, S.TCP_OK),
+        "udp_stun_signature",
+        0.70,
+        "no call server anywhere answers but without a mark in the datagram; a router of your own"
+        " may do it",
+    ),
+    Rule(
+        "R04n",
+        NAMES,
+        (S.ANSWERED_NOWHERE, S.UNFILTERED),
+        "dns_interception",
+        0.70,
+        "questions for names are answered from where there is no resolver; a router of your own"
+        " may do it",
+    ),
     Rule(
         "R26",
         (Y.CONNECT_REFUSED,),

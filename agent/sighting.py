@@ -63,6 +63,8 @@ class Sign(StrEnum):
     EVERY_DRESS_SILENT = "silent in every dress [C12]"
     COOKIE_SILENT = "STUN's cookie is not answered, again [C12]"
     COOKIELESS_OK = "the same question without the cookie is answered [C12]"
+    PUBLIC_COOKIELESS_OK = "a public call server answers the question without the cookie [C12]"
+    ANSWERED_NOWHERE = "an answer came from where there is no resolver [C8]"
     OTHER_ODD_PORT = "other odd ports answer, or the port is an ordinary one [C6]"
     FULL_EVIDENCE = "five packets were not answered while four fifths of the controls were"
     CONTROLS_LOSSY = "the controls lose packets too [C2]"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.case import Case, Differs, Group, symptom_of
+from agent.case import Case, Differs, Group, Symptom, symptom_of
 from agent.chance import fisher
 from agent.sighting import Sighting, Sign, spoke
 from probes.model import Observation
 
 IN_TURN = 3
+ENOUGH = 5
+"""Packets that must be lost to count as silence."""
+SILENT = (Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
 TWENTY = 20
 RANDOM = (0.2, 0.8)
 STEADY = 0.98
@@ -64,9 +67,16 @@ def _hellos_in_turn(case: Case, group: Group) -> Sighting | None:
             continue
         between = sum(any(a.at < b.at for b in other) for a in fails)
         since = min(o.at for o in fails)
+        if sum(map(_packets, fails)) < ENOUGH and all(symptom_of(o) in SILENT for o in fails):
+            continue
         always = all(map(spoke, other)) and not any(o.works for o in own if o.at >= since)
         return Sighting(always and between >= IN_TURN - 1, _ids(other, fails))
     return None
+
+
+def _packets(o: Observation) -> int:
+    again = o.facts.get("retransmissions")
+    return 1 + again if isinstance(again, int) else 1
 
 
 def _burst_freezes(case: Case, group: Group) -> Sighting | None:

@@ -27,6 +27,7 @@ from tests.agent.worlds import (
     case,
     contrast,
     controls,
+    dress,
     hello,
     name,
     neutral,
@@ -135,9 +136,12 @@ def _r34t() -> Case:
     return case([first], transfers=(theirs,))
 
 
-def hellos_in_turn(times: int = 3, failure: Failure = Failure.TIMEOUT, **known: Any) -> Case:
+def hellos_in_turn(
+    times: int = 3, failure: Failure = Failure.TIMEOUT, again: int = 5, **known: Any
+) -> Case:
     """Ours fails and another program's passes, one after the other."""
-    rounds = [hello(W1, failure, clienthello_acked=False) for _ in range(times)]
+    facts = {"clienthello_acked": False, "retransmissions": again}
+    rounds = [hello(W1, failure, **facts) for _ in range(times)]
     own = [replace(o, at=100.0 * n) for n, (_, o) in enumerate(rounds, 1)]
     last = (W1, own[-1])
     other = [
@@ -249,7 +253,25 @@ def _r54() -> Case:
     return case([(T1, replace(f[1], at=100.0))], channel="chat", past=(cut,))
 
 
+def without_cookie(answered: int = 5) -> Case:
+    """Public call servers are silent, and answer what has no cookie; nobody asked UDP DNS."""
+    held = tuple(r for r in controls(stun=Failure.TIMEOUT) if r.config.role is not Role.RESOLVER)
+    f = udp(R1)
+    asked = dress(f, answered, cookie=False, address="192.0.2.33")
+    return case([f], channel="call", contrasts=[asked], held_against=held)
+
+
+def nowhere() -> Case:
+    f = name(W1, Failure.NO_ADDRESS, rcode="NXDOMAIN")
+    facts = {"address": ELSEWHERE, "port": 53, "rcode": "NXDOMAIN"}
+    return case(
+        [f], contrasts=[contrast(f, Differs.NOWHERE, Failure.NO_ADDRESS, Step.EXCHANGE, **facts)]
+    )
+
+
 GRADUAL: dict[str, Callable[[], Case]] = {
+    "R37c": without_cookie,
+    "R04n": nowhere,
     "R28": frozen,
     "R29": lambda: frozen(None, outside={X1.target: True}),
     "R32": throttled,

@@ -26,6 +26,7 @@ RESEARCH = {
     Sign.SLOW_OUTSIDE,
     Sign.OTHER_HELLO_OK,
     Sign.BURST_FREEZES,
+    Sign.ANSWERED_NOWHERE,
 }
 OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}

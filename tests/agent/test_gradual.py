@@ -205,6 +205,18 @@ def test_three_hellos_of_each_in_turn(times, certainty):
     assert first(hellos_in_turn(times)).certainty == certainty
 
 
+@pytest.mark.parametrize(
+    ("failure", "again", "certainty"),
+    [
+        (Failure.TIMEOUT, 0, "suspected"),
+        (Failure.TIMEOUT, 1, "likely"),
+        (Failure.RESET, 0, "likely"),
+    ],
+)
+def test_silence_takes_five_packets(failure, again, certainty):
+    assert first(hellos_in_turn(3, failure, again)).certainty == certainty
+
+
 def test_a_hello_of_ours_that_passes_in_between_is_no_matter_of_its_form():
     whole = hellos_in_turn()
     passed = replace(whole.known.past[0], id="p", at=250.0)

@@ -353,7 +353,10 @@ INNOCENT: list[Callable[[], Case]] = [
     lambda: hellos_in_turn(verified=frozenset()),
     parted,
     lambda: parted(SIX, (A1, A2)),
-    *(WORLDS[rule] for rule in ("R26", "R34t", "R35", "R51", "R51f", "R52", "R53", "R54")),
+    *(
+        WORLDS[rule]
+        for rule in ("R26", "R34t", "R35", "R37c", "R04n", "R51", "R51f", "R52", "R53", "R54")
+    ),
     WORLDS["D1"],
     WORLDS["R07"],
     WORLDS["R09"],
