@@ -353,7 +353,7 @@ def _to_twin(
 
 def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
     """What the answers of the first wave ask for."""
-    asks = _answers(failed, seen)
+    asks = _answers(failed, seen) + _at_resolvers(failed, seen, around)
     left: list[LeftOut] = []
     silent = {
         (c.address, c.facts.get("port"))
@@ -379,6 +379,22 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
             check = around.twin.tls(config.target, around.neutral.name)
             asks.append(_to_twin(o, config, Differs.TWIN, check, Payload.TLS))
     return asks, left
+
+
+def _at_resolvers(failed: Failed, seen: Sequence[Observation], around: Around) -> list[FollowUp]:
+    """A neutral name at a trusted resolver that takes no hello with its own."""
+    configs = {o.id: config for config, o in failed}
+    asks: dict[str, FollowUp] = {}
+    for c in seen:
+        config = configs.get(c.contrast.of) if c.contrast is not None else None
+        refused = symptom_of(c) in WINDOWS and c.contrast and c.contrast.differs == Differs.RESOLVER
+        port, size = c.facts.get("port"), c.facts.get("clienthello_bytes", 0)
+        if config is None or not refused or around.neutral is None or not isinstance(port, int):
+            continue
+        probe = HelloProbe(around.neutral.name, pad_to=size if isinstance(size, int) else 0)
+        address = str(c.address)
+        asks.setdefault(address, FollowUp(c, config, Differs.NAME, probe, address, port))
+    return list(asks.values())
 
 
 def _answers(failed: Failed, seen: Sequence[Observation]) -> list[FollowUp]:
