@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from agent.case import Case, Differs, Group, Symptom, symptom_of
 from agent.chance import fisher
@@ -58,19 +59,20 @@ def _other_hello_ok(case: Case, group: Group) -> Sighting | None:
 
 
 def _hellos_in_turn(case: Case, group: Group) -> Sighting | None:
-    """At one address: the newest three of each, every other one between two of these."""
+    """At one address: three of each at least, one after the other."""
     for address in group.addresses:
         other = [c for c in _at(case, group, Differs.HELLO) if c.address == address]
         own = [o for o in _own(case, group) if o.address == address]
         fails = [o for o in own if symptom_of(o) is not None]
         if min(len(other), len(fails)) < IN_TURN:
             continue
-        between = sum(any(a.at < b.at for b in other) for a in fails)
+        order = sorted([*((o.at, False) for o in fails), *((c.at, True) for c in other)])
+        changes = sum(a[1] is not b[1] for a, b in pairwise(order))
         since = min(o.at for o in fails)
         if sum(map(_packets, fails)) < ENOUGH and all(symptom_of(o) in SILENT for o in fails):
             continue
         always = all(map(spoke, other)) and not any(o.works for o in own if o.at >= since)
-        return Sighting(always and between >= IN_TURN - 1, _ids(other, fails))
+        return Sighting(always and changes >= 2 * (IN_TURN - 1), _ids(other, fails))
     return None
 
 

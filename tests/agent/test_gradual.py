@@ -319,3 +319,90 @@ def test_a_frozen_transfer_is_a_failure_of_its_own_kind():
     assert group.symptom is Symptom.FLOW_FROZEN
     assert see(Sign.CONTROL_WENT_ON, case([freeze()]), group) is None
     assert Differs.SERVER == "server"
+
+
+# --- where each of them stops ------------------------------------------------------------------
+
+
+def changed(made, contrast, **facts):
+    """The same case, with other facts in the contrasts that ``contrast`` holds of."""
+    asked = [
+        replace(c, facts={**c.facts, **facts}) if contrast(c) else c for c in made.known.contrasts
+    ]
+    return replace(made, known=replace(made.known, contrasts=tuple(asked)))
+
+
+def test_one_transfer_that_came_through_makes_a_freeze_suspected():
+    whole = frozen()
+    asked = list(whole.known.contrasts)
+    asked[0] = replace(asked[0], steps=(replace(asked[0].steps[-1], failure=None),))
+    finding = first(replace(whole, known=replace(whole.known, contrasts=tuple(asked))))
+    assert (finding.rule, finding.certainty) == ("R28", Certainty.SUSPECTED)
+
+
+def test_a_controls_transfer_must_get_further_than_where_the_others_stop():
+    short = replace(flies(), facts={**flies().facts, "received_bytes": 17_000})
+    whole = frozen(transfers=(short,))
+    assert first(
+        changed(whole, lambda c: c.contrast.differs == "server", received_bytes=17_000)
+    ) is (None)
+    assert first(whole) is None
+
+
+def test_what_is_lost_is_not_said_to_wait():
+    made = throttled(out_of_order=100, receive_rtt_seconds=0.9)
+    assert {f.mechanism for f in find(made)} == {Mechanism.THROTTLE_POLICED}
+
+
+def test_a_neutral_name_that_fails_once_in_twenty_is_no_control():
+    assert first(at_random()).rule == "R47"
+    assert first(at_random(neutral_fails=1)) is None
+
+
+def test_a_single_handshake_before_the_failure_is_no_recovery():
+    whole = burst()
+    early = [
+        replace(c, at=1.0) if c.contrast.differs == "time" else c for c in whole.known.contrasts
+    ]
+    assert first(replace(whole, known=replace(whole.known, contrasts=tuple(early)))) is None
+
+
+def test_three_hellos_of_each_one_after_the_other_are_not_in_turn():
+    whole = hellos_in_turn()
+    past = tuple(
+        replace(o, at=o.at + 1000) if o.contrast is not None else o for o in whole.known.past
+    )
+    assert first(replace(whole, known=replace(whole.known, past=past))).certainty == "suspected"
+
+
+def test_two_addresses_of_many_are_not_a_part_worth_a_word():
+    many = tuple(f"198.51.{n}.9" for n in range(1, 14))
+    known = dict.fromkeys((A1, A2, *many), RTT)
+    assert explained(parted((A1, A2), many[:8], nearest=known)).status is Status.DEGRADED
+    assert explained(parted((A1, A2), many, nearest=known)).status is Status.OK
+    assert explained(parted((A1, "198.51.100.77"), (A2,))).status is Status.OK, "one network"
+
+
+def test_an_address_that_never_answered_here_is_not_missed():
+    assert [g.symptom for g in groups(parted((A1, A2)))] == [Symptom.PARTLY_SILENT]
+    assert groups(parted((A1, A2), nearest={})) == []
+
+
+def test_a_family_is_not_named_while_the_other_fails_too():
+    both = parted((*SIX, "198.51.100.3"), (A1, A2), held_against=over_six())
+    assert "one_family_block" not in {f.variant for f in find(both)}
+
+
+@pytest.mark.parametrize("again", [0, 2])
+def test_a_line_that_loses_everywhere_is_no_matter_of_one_path(again):
+    held = tuple(
+        replace(
+            r,
+            observations=tuple(
+                replace(o, facts={**o.facts, "retransmissions": again}) for o in r.observations
+            ),
+        )
+        for r in over_six()
+    )
+    found = first(bad_path(held_against=held))
+    assert (found is None) is bool(again)
