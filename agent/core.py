@@ -12,7 +12,7 @@ from agent import rounds
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
-from agent.diagnosis import SEEN_FOR, Evidence, diagnose, paced, starting, works
+from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, paced, starting, works
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.knobs import knobs_of
 from agent.learned import Learned
@@ -188,8 +188,11 @@ class Core:
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
-        concluded = rounds.concluded(ran) | self.follower.fetched_lately(name, beat.at)
-        shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
+        concluded = rounds.concluded(ran)
+        fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
+        shown = tuple(
+            self._fold(d, controls, now, fetched if d.reason in PACED else concluded) for d in raw
+        )
         fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
             d.channel for d in raw if self._is_undecided(d, d.channel in fell)

@@ -118,8 +118,8 @@ def _say_slowed(what: str, frozen: bool) -> tuple[Status, str, str]:
     )
 
 
-GRADUAL = ("frozen", "slow", "addresses")
-"""Reasons that no target's failure stands for."""
+PACED = ("frozen", "slow")
+"""Reasons that only a transfer can give or take."""
 
 
 def starting(

@@ -39,6 +39,8 @@ AT_ONCE = 8
 
 PATIENCE = repeats.LONGEST + 120.0
 """Seconds that a patient round by hand waits for its contrasts at the most."""
+FETCHING = 40.0
+"""Seconds that must be left of a round for a transfer in it."""
 _AGAIN = 2.0
 """Seconds after which a patient round asks its manners again."""
 _NOT_YET = ("handshake_rate", "min_interval", "packet_budget", "residual")
@@ -211,6 +213,8 @@ class Follower:
             ], left
 
         waves: tuple[Wave, ...] = (opening, contrasts.second, *repeats.WAVES, contrasts.last)
+        if seconds < FETCHING:  # what is cut off would be fetched anew in every round
+            waves = tuple(wave for wave in waves if wave is not repeats.transfers)
         asking: list[FollowUp] = []
         try:
             async with asyncio.timeout(seconds):

@@ -315,6 +315,13 @@ def concluded(ran: Ran) -> frozenset[str]:
     )
 
 
+def fetched(ran: Ran) -> frozenset[str]:
+    """The targets whose transfers ended in this round."""
+    return frozenset(
+        f.ask.target.target.name for f in ran.finished if f.ask.target.target.probe == "transfer"
+    )
+
+
 def _only_connected(finished: Finished) -> bool:
     return finished.ask.partial and any(o.ok for o in finished.measured.observations)
 
