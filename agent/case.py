@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from ipaddress import ip_network
 
+from agent import pace
 from agent.diagnosis import Evidence, usable
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig
@@ -36,12 +37,22 @@ class Differs(StrEnum):
     """The very same, again: the other half of an interleaved pair."""
     RESOLVER = "resolver"
     """A trusted resolver, by one of its transports."""
+    NOWHERE = "nowhere"
+    """The name at an address at which there is no resolver."""
     ANSWER = "answer"
     """The same check at the address that a trusted resolver named."""
     QUERY = "query"
     """A control's name at the same resolver."""
     TWIN = "twin"
     """The operator's own server: the same bytes there, or what those are held against there."""
+    SERVER = "server"
+    """A control's object, while the target's is fetched once more."""
+    SEGMENTS = "segments"
+    """The same few bytes in many segments, or in one."""
+    HELLO = "hello"
+    """The same name in another program's hello, no shorter."""
+    BURST = "burst"
+    """Several handshakes at once; what came of each says the contrast itself."""
 
 
 class Payload(StrEnum):
@@ -62,7 +73,9 @@ class Known:
     thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
     between this round and the one before; ``private_resolver``: the host's own resolver is in a
     private network or on this host; ``outside``: does a target answer on an open network now (C14)?
-    One that is not in it was not measured there.
+    One that is not in it was not measured there. ``transfers``: the controls', of about the same
+    time; ``past``: what earlier rounds saw of the messenger's failing channels, contrasts as well;
+    ``spacing``: seconds from which on two attempts count as two.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -72,6 +85,10 @@ class Known:
     flapped: bool = False
     private_resolver: bool = False
     outside: Mapping[Target, bool] = field(default_factory=dict)
+    transfers: tuple[Observation, ...] = ()
+    slow_outside: Mapping[Target, bool] = field(default_factory=dict)
+    past: tuple[Observation, ...] = ()
+    spacing: float = 50.0
 
 
 class Symptom(StrEnum):
@@ -102,6 +119,15 @@ class Symptom(StrEnum):
     DTLS_SILENT = "dtls_silent"
     """While STUN at the same fleet is answered."""
     LOSSY = "lossy"
+    FLOW_FROZEN = "flow_frozen"
+    FLOW_SLOW = "flow_slow"
+    PARTLY_SILENT = "partly_silent"
+    """Addresses that answered before, of targets of which others still do."""
+    IN_WINDOW = "in_window"
+    """Not answered at an address where a name of ours was cut off a moment before."""
+    RESOLVER_SILENT = "resolver_silent"
+    """A trusted resolver takes no hello with its own name."""
+    RESOLVER_RESET = "resolver_reset"
     # Of the line itself; no observation of the channel says anything then.
     MASKED = "masked"
     NO_NAMES = "no_names"
@@ -118,6 +144,13 @@ UDP = (
     Symptom.DTLS_SILENT,
     Symptom.LOSSY,
 )
+WINDOWS = {
+    Symptom.HELLO_RESET: 90.0,
+    Symptom.HELLO_UNACKED: 60.0,
+    Symptom.HELLO_ACKED: 450.0,
+}
+"""Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
+CONNECT = (Symptom.ADDRESS_SILENT, Symptom.PORT_SILENT, Symptom.CONNECT_REFUSED)
 _STRANGE = (Failure.UNKNOWN_ISSUER, Failure.WRONG_NAME, Failure.BAD_CERTIFICATE)
 _HEARD = (None, Failure.REFUSED, Failure.RESET)
 _AT_RESOLVE = {Failure.TIMEOUT: Symptom.NAME_SILENT, Failure.BAD_ANSWER: Symptom.NAME_BOGON}
@@ -152,6 +185,8 @@ def symptom_of(o: Observation) -> Symptom | None:
 
 
 def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
+    if pace.is_transfer(o) and pace.froze(o):
+        return Symptom.FLOW_FROZEN
     if o.target.probe in ("stun", "turn", "dtls") and not _over_stream(o):
         if failure is Failure.LOSSY:
             return Symptom.LOSSY
@@ -267,26 +302,81 @@ def groups(case: Case) -> list[Group]:
         for _, seen in case.of_channel()
         for o in seen
     )
+    cut = cut_off(case)
     for e, seen in case.of_channel():
-        if not e.proven or e.config.informative or any(o.works for o in seen):
-            continue
-        for o in seen:
-            symptom = symptom_of(o)
-            if symptom and is_lie(case, o):
-                symptom = Symptom.NAME_LIE
-            if symptom is Symptom.ADDRESS_SILENT and o.address in answering:
-                symptom = Symptom.PORT_SILENT
-            if symptom is Symptom.DTLS_SILENT and not relays_work:
-                symptom = Symptom.UDP_SILENT
+        for o in seen if e.proven else ():
+            symptom = _symptom(case, e, seen, o, answering, relays_work, cut)
             if symptom:
                 down = case.known.outside.get(o.target) is False
                 found.setdefault((symptom, down), []).append(o)
     made = [Group(symptom, tuple(seen)) for (symptom, _), seen in found.items()]
+    made += _resolvers(case, {o.id for g in made for o in g.observations})
     if not case.judgement.names:
         made.append(Group(Symptom.NO_NAMES, ()))
     if not case.judgement.abroad:
         made.append(Group(Symptom.BORDER, ()))
     return made
+
+
+def _symptom(
+    case: Case,
+    e: Evidence,
+    seen: tuple[Observation, ...],
+    o: Observation,
+    answering: set[str],
+    relays_work: bool,
+    cut: CutOff,
+) -> Symptom | None:
+    """Of one observation among its like."""
+    if pace.is_bad(o):  # though it may decide nothing else
+        return Symptom.FLOW_FROZEN if pace.froze(o) else Symptom.FLOW_SLOW
+    symptom = symptom_of(o)
+    if e.config.informative:
+        return None
+    if any(other.works for other in seen):
+        silent = symptom in (Symptom.ADDRESS_SILENT, Symptom.UDP_SILENT)
+        return Symptom.PARTLY_SILENT if silent and o.address in case.known.nearest else None
+    if symptom and is_lie(case, o):
+        return Symptom.NAME_LIE
+    if symptom in CONNECT and in_window(cut, o):
+        return Symptom.IN_WINDOW
+    if symptom is Symptom.ADDRESS_SILENT and o.address in answering:
+        return Symptom.PORT_SILENT
+    if symptom is Symptom.DTLS_SILENT and not relays_work:
+        return Symptom.UDP_SILENT
+    return symptom
+
+
+CutOff = Mapping[str | None, Sequence[Observation]]
+
+
+def cut_off(case: Case) -> CutOff:
+    """Hellos with names of ours that were cut off, by address, in this round and before it."""
+    found: dict[str | None, list[Observation]] = {}
+    for o in (*case.known.past, *(o for _, seen in case.seen for o in seen)):
+        if symptom_of(o) in WINDOWS:
+            found.setdefault(o.address, []).append(o)
+    return found
+
+
+def in_window(cut: CutOff, o: Observation) -> tuple[Observation, ...]:
+    """Those at the same address, so lately that a filter may remember it."""
+    return tuple(
+        h
+        for h in cut.get(o.address, ())
+        if (symptom := symptom_of(h)) and 0 < o.at - h.at <= WINDOWS[symptom]
+    )
+
+
+def _resolvers(case: Case, failed: set[str]) -> list[Group]:
+    """Trusted resolvers that were asked about what failed, and fail in TLS themselves."""
+    found: dict[Symptom, list[Observation]] = {}
+    for c in case.contrasts(Differs.RESOLVER):
+        if c.contrast is not None and c.contrast.of in failed and symptom_of(c) in HELLO:
+            reset = symptom_of(c) is Symptom.HELLO_RESET
+            symptom = Symptom.RESOLVER_RESET if reset else Symptom.RESOLVER_SILENT
+            found.setdefault(symptom, []).append(c)
+    return [Group(symptom, tuple(seen)) for symptom, seen in found.items()]
 
 
 def is_lie(case: Case, o: Observation) -> bool:

@@ -7,6 +7,7 @@ import sys
 import time
 
 from agent.core import Core
+from agent.followup import PATIENCE
 from agent.rounds import Beat, Controls, Ran
 from agent.state import Steady
 from agent.store import Store
@@ -20,15 +21,20 @@ from probes.model import CONTROL, Diagnosis, Observation, Report, Status, Vantag
 OVER = 88.0
 """Seconds after which a round by hand goes without further contrasts (design 5.1: 90 in all)."""
 _SPINNER_PAUSE = 0.2
+Explained = tuple[MessengerConfig, Ran, tuple[Diagnosis, ...]]
 
 
-async def run_check(config: Config, names: tuple[str, ...], *, quiet: bool) -> Report:
-    """One round of everything. Reads and writes what was learned, never channel state.
+async def run_check(
+    config: Config, names: tuple[str, ...], *, quiet: bool, patient: bool = False
+) -> Report:
+    """One round of everything. Reads and writes what was learned, never channel state. ``patient``:
+    contrasts that must wait for their time are waited for, ``PATIENCE`` seconds at the most.
 
     Progress goes to stderr when it is a terminal and not ``quiet``.
     """
     store = Store(state_dir(config))
     core = Core(config, store, AgentFigures(), lambda update: None)
+    core.follower.patient = patient
     round_task = asyncio.create_task(one_round(core, names))
     try:
         if not quiet and sys.stderr.isatty():
@@ -42,7 +48,8 @@ async def run_check(config: Config, names: tuple[str, ...], *, quiet: bool) -> R
 async def one_round(core: Core, names: tuple[str, ...]) -> Report:
     """Everything, now, and the contrasts of what failed; raw diagnoses, no state."""
     core.outside.start()
-    beat, over = Beat(time.time()), time.monotonic() + OVER
+    patience = PATIENCE if core.follower.patient else 0.0
+    beat, over = Beat(time.time()), time.monotonic() + OVER + patience
     chosen = [core.messengers[name] for name in names]
     core.controls_task = asyncio.create_task(core.run_controls(beat, in_full=True))
     cadence = core.knobs.cadence
@@ -54,11 +61,20 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
     ]
     controls = await core.controls_task
     await core.outside.first_read()
-    told: list[Diagnosis] = []
     observations: list[Observation] = [o for e in core.evidence[CONTROL] for o in e.observations]
-    for messenger, task in zip(chosen, tasks, strict=True):
-        ran = await task
-        told += map(tell, await _diagnose(core, messenger, ran, controls, over))
+
+    async def explained(messenger: MessengerConfig, asked: asyncio.Task[Ran]) -> Explained:
+        ran = await asked
+        return messenger, ran, await _diagnose(core, messenger, ran, controls, over)
+
+    of_each = [explained(m, task) for m, task in zip(chosen, tasks, strict=True)]
+    if core.follower.patient:  # which waits for all of them at the same time
+        found = await asyncio.gather(*of_each)
+    else:
+        found = [await each for each in of_each]
+    told: list[Diagnosis] = []
+    for messenger, ran, diagnoses in found:
+        told += map(tell, diagnoses)
         observations += [o for f in ran.finished for o in f.measured.observations]
         observations += core.follower.kept.get(messenger.name, ())
     core.steady = Steady(str(controls.judgement.status))
@@ -84,12 +100,19 @@ def asking(core: Core) -> int:
     return core.controls.going() + sum(r.going() for r in core.runners.values())
 
 
+def words(core: Core) -> str:
+    """How far a round by hand is."""
+    if waiting := core.follower.waiting:
+        return f"waiting for {waiting} contrasts, {PATIENCE / 60:.0f} minutes at the most"
+    return f"asking: {asking(core)} targets to go"
+
+
 async def _progress(core: Core, task: asyncio.Task[Report]) -> None:
     from rich.console import Console
 
     with Console(stderr=True).status("asking") as status:
         while not task.done():
-            status.update(f"asking: {asking(core)} targets to go")
+            status.update(words(core))
             await asyncio.wait([task], timeout=_SPINNER_PAUSE)
 
 

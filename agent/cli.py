@@ -134,7 +134,7 @@ def check(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     patient: Annotated[
-        bool, typer.Option("--patient", help="Wait out residual windows of contrasts.")
+        bool, typer.Option("--patient", help="Wait for contrasts that must wait, up to 25 min.")
     ] = False,
 ) -> None:
     """One round, now: the raw diagnosis of this round plus what was learned before."""
@@ -156,7 +156,7 @@ def check(
         )
         raise typer.Exit(USAGE)
     started = time.monotonic()
-    report = asyncio.run(run_check(loaded, chosen, quiet=as_json))
+    report = asyncio.run(run_check(loaded, chosen, quiet=as_json, patient=patient))
     if as_json:
         typer.echo(json.dumps(document(report, versions(loaded), observations=True), indent=1))
     else:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent.case import NAMES, Differs, Payload, Symptom, symptom_of, within
+from agent.case import NAMES, WINDOWS, Differs, Payload, Symptom, symptom_of, within
 from agent.companion import Companion
 from agent.flows import MSS
 from agent.sighting import spoke
@@ -36,12 +36,6 @@ MOST = 3
 """Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
 RELAYS = 2
 NAMES_ASKED = 2
-WINDOWS = {
-    Symptom.HELLO_RESET: 90.0,
-    Symptom.HELLO_UNACKED: 60.0,
-    Symptom.HELLO_ACKED: 450.0,
-}
-"""Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
 _HELLOS = tuple(WINDOWS)
 _VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
 
@@ -56,10 +50,19 @@ class Neutral:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """A control's transfer of about this time, and how it was asked."""
+
+    config: TargetConfig
+    seen: Observation
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
     the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round.
+    everything asked over TCP in the round; ``public``: STUN operators that are silent in it.
+    ``patient``: may it be waited?
     """
 
     research: bool
@@ -70,11 +73,14 @@ class Around:
     heard: frozenset[tuple[str, int]] = frozenset()
     verified: frozenset[str] = frozenset()
     twin: Companion | None = None
+    fetched: Fetched | None = None
+    public: tuple[tuple[str, int], ...] = ()
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """One contrast to ask. ``facts`` are added to what it sees."""
+    """One contrast to ask. ``facts`` are added to what it sees; ``wait``: seconds before it."""
 
     of: Observation
     config: TargetConfig
@@ -84,6 +90,7 @@ class FollowUp:
     port: int
     host: str = ""
     facts: dict[str, Fact] = field(default_factory=dict)
+    wait: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
+    asks += _nowhere(named, around)
     datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
     if around.twin is not None and datagrams:
         asks += _echoes(datagrams, around.twin, research=around.research)
@@ -226,6 +234,12 @@ def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
         asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
         if isinstance(config.probe, StunProbe) and not cookie:
             asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))
+    for address, port in around.public[:RELAYS] if datagrams else ():
+        config, o = datagrams[0]
+        bare = StunProbe(dress=stun.Dress.RFC3489)
+        asks.append(
+            FollowUp(o, config, Differs.DRESS, bare, address, port, facts={"cookie": False})
+        )
     return asks
 
 
@@ -273,6 +287,17 @@ def _matrix(named: Failed, around: Around) -> list[FollowUp]:
                 )
                 asks.append(replace(follow, facts={"query": config.host, "transport": transport}))
     return asks
+
+
+def _nowhere(named: Failed, around: Around) -> list[FollowUp]:
+    """One name at a web site's address: who answers for it there does so for every address."""
+    if not around.research or around.far is None:
+        return []
+    address = around.far.address
+    return [
+        FollowUp(o, config, Differs.NOWHERE, DnsProbe(config.host, resolver=address), address, 53)
+        for config, o in list(named)[:1]
+    ]
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:
@@ -329,7 +354,7 @@ def _to_twin(
 
 def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
     """What the answers of the first wave ask for."""
-    asks = _answers(failed, seen)
+    asks = _answers(failed, seen) + _at_resolvers(failed, seen, around)
     left: list[LeftOut] = []
     silent = {
         (c.address, c.facts.get("port"))
@@ -355,6 +380,22 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
             check = around.twin.tls(config.target, around.neutral.name)
             asks.append(_to_twin(o, config, Differs.TWIN, check, Payload.TLS))
     return asks, left
+
+
+def _at_resolvers(failed: Failed, seen: Sequence[Observation], around: Around) -> list[FollowUp]:
+    """A neutral name at a trusted resolver that takes no hello with its own."""
+    configs = {o.id: config for config, o in failed}
+    asks: dict[str, FollowUp] = {}
+    for c in seen:
+        config = configs.get(c.contrast.of) if c.contrast is not None else None
+        refused = symptom_of(c) in WINDOWS and c.contrast and c.contrast.differs == Differs.RESOLVER
+        port, size = c.facts.get("port"), c.facts.get("clienthello_bytes", 0)
+        if config is None or not refused or around.neutral is None or not isinstance(port, int):
+            continue
+        probe = HelloProbe(around.neutral.name, pad_to=size if isinstance(size, int) else 0)
+        address = str(c.address)
+        asks.setdefault(address, FollowUp(c, config, Differs.NAME, probe, address, port))
+    return list(asks.values())
 
 
 def _answers(failed: Failed, seen: Sequence[Observation]) -> list[FollowUp]:

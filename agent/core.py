@@ -12,7 +12,7 @@ from agent import rounds
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
-from agent.diagnosis import SEEN_FOR, Evidence, diagnose, starting, works
+from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, paced, starting, works
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.knobs import knobs_of
 from agent.learned import Learned
@@ -25,7 +25,7 @@ from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.vantage import MASKING, Judgement, Surroundings, judge
-from agent.verdicts import ailing, explain
+from agent.verdicts import ailing, explain, in_part
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
@@ -189,7 +189,10 @@ class Core:
         raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
-        shown = tuple(self._fold(d, controls, now, concluded) for d in raw)
+        fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
+        shown = tuple(
+            self._fold(d, controls, now, fetched if d.reason in PACED else concluded) for d in raw
+        )
         fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
             d.channel for d in raw if self._is_undecided(d, d.channel in fell)
@@ -211,14 +214,17 @@ class Core:
         """Statuses, and where something fails, what was done to it; contrasts are asked until
         ``over`` (monotonic seconds)."""
         judgement, now = controls.judgement, time.time()
-        raw = diagnose(messenger, evidence, judgement)
-        if not any(map(ailing, raw)) and messenger.name not in self.follower.kept:
+        kept = self.follower.kept.get(messenger.name, ())
+        raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
+        followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
+        past = self.follower.remember(followed)
+        if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):
             return raw
         verified = frozenset(
             e.config.target.name for e in evidence if self.learned.verified(e.config, now)
         )
         contrasts = await self.follower.after(
-            Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement),
+            followed,
             self.evidence[CONTROL],
             verified,
             self.knobs.cadence,
@@ -236,6 +242,10 @@ class Core:
             flapped=controls.flapped,
             private_resolver=is_private(self.env),
             outside=self.outside.sees((e.config.target for e in evidence), time.time()),
+            slow_outside=self.outside.slow((e.config.target for e in evidence), time.time()),
+            transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
+            past=past,
+            spacing=self.knobs.policy.spacing,
         )
         return explain(raw, messenger, evidence, judgement, known)
 

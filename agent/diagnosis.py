@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from agent import pace
 from agent.vantage import Judgement
 from config.model import MessengerConfig, TargetConfig
 from probes.model import (
@@ -45,6 +46,80 @@ def diagnose(
         )
         for channel in channels
     )
+
+
+def paced(
+    raw: Sequence[Diagnosis],
+    messenger: MessengerConfig,
+    evidence: Sequence[Evidence],
+    vantage: Judgement,
+    again: Sequence[Observation],
+) -> tuple[Diagnosis, ...]:
+    """``raw``, where a channel works but for its transfers. ``again``: those that were asked once
+    more; the newest one of each tells."""
+    return tuple(
+        _slowed(
+            d,
+            messenger,
+            [e for e in evidence if e.config.target.channel == d.channel],
+            vantage,
+            again,
+        )
+        if d.status is Status.OK
+        else d
+        for d in raw
+    )
+
+
+def _slowed(
+    d: Diagnosis,
+    messenger: MessengerConfig,
+    evidence: Sequence[Evidence],
+    vantage: Judgement,
+    again: Sequence[Observation],
+) -> Diagnosis:
+    bad = [
+        newest
+        for e in evidence
+        if e.proven
+        for o in usable(e, vantage)
+        if pace.is_transfer(o) and pace.is_bad(newest := _newest(o, again))
+    ]
+    if not bad:
+        return d
+    what = f"{messenger.title} {_CHANNEL_WORDS[d.channel]}"
+    status, reason, summary = _say_slowed(what, any(map(pace.froze, bad)))
+    return replace(d, status=status, reason=reason, summary=summary)
+
+
+def _newest(o: Observation, again: Sequence[Observation]) -> Observation:
+    same = [
+        c
+        for c in again
+        if c.contrast is not None
+        and c.contrast.of == o.id
+        and c.contrast.differs == "time"
+        and (c.ok or pace.froze(c))
+    ]
+    return max((o, *same), key=lambda it: it.at)
+
+
+def _say_slowed(what: str, frozen: bool) -> tuple[Status, str, str]:
+    if frozen:
+        return (
+            Status.DEGRADED,
+            "frozen",
+            f"{what}: degraded, its servers answer, and larger transfers stop on the way.",
+        )
+    return (
+        Status.DEGRADED,
+        "slow",
+        f"{what}: degraded, its servers answer, and larger transfers crawl.",
+    )
+
+
+PACED = ("frozen", "slow")
+"""Reasons that only a transfer can give or take."""
 
 
 def starting(
@@ -143,7 +218,13 @@ def _state(
         proof=e.config.proof,
         proven=e.proven,
         last_run=e.last_run,
+        slow=_crawls(seen[name]) if e.config.target.probe == "transfer" else None,
     )
+
+
+def _crawls(observations: Sequence[Observation]) -> bool | None:
+    paced = [o for o in observations if o.ok and pace.pace(o) is not None]
+    return any(map(pace.is_slow, paced)) if paced else None
 
 
 def main_observation(observations: Sequence[Observation]) -> Observation | None:

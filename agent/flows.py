@@ -42,7 +42,9 @@ def _passes(symptom: Symptom, c: Observation) -> bool:
 
 
 def _neutral_ok(case: Case, group: Group) -> Sighting | None:
-    pairs = _neutral(case, group)
+    again = {c.contrast.of for c in case.contrasts(Differs.TIME) if c.contrast and spoke(c)}
+    # What passes with the target's own name a while later did not fail for the name.
+    pairs = [(o, c) for o, c in _neutral(case, group) if o.id not in again]
     passed = [c for _, c in pairs if _passes(group.symptom, c)]
     if passed:
         return Sighting(True, ids_of(passed))
@@ -212,6 +214,15 @@ def _cookieless_ok(case: Case, group: Group) -> Sighting | None:
     return holds_of(asked, lambda c: _answers(c) >= 4)
 
 
+def _public_cookieless_ok(case: Case, group: Group) -> Sighting | None:
+    asked = [
+        c
+        for c in _of_group(case, group, Differs.DRESS)
+        if c.facts.get("cookie") is False and c.address not in group.addresses
+    ]
+    return holds_of(asked, lambda c: _answers(c) >= 4)
+
+
 def _echo(payload: Payload, *, returns: bool) -> Callable[[Case, Group], Sighting | None]:
     """At least four of five come back, or of five and more none while the twin believes us."""
 
@@ -271,6 +282,7 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.EVERY_DRESS_SILENT: _every_dress_silent,
     Sign.COOKIE_SILENT: _cookie_silent,
     Sign.COOKIELESS_OK: _cookieless_ok,
+    Sign.PUBLIC_COOKIELESS_OK: _public_cookieless_ok,
     Sign.TWIN_SILENT: _twin_silent,
     Sign.TWIN_RANDOM_OK: _echo(Payload.RANDOM, returns=True),
     Sign.TWIN_STUN_OK: _echo(Payload.STUN, returns=True),

@@ -6,21 +6,22 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from agent import contrasts
-from agent.case import Differs
+from agent import contrasts, pace, repeats
+from agent.case import Differs, Symptom, symptom_of
 from agent.companion import Companion
-from agent.contrasts import Around, Failed, FollowUp, LeftOut
-from agent.diagnosis import Evidence, usable
+from agent.contrasts import Around, Failed, Fetched, FollowUp, LeftOut
+from agent.diagnosis import Evidence, unmasked, usable
+from agent.knobs import FIELD_INTERVAL
 from agent.manners import Manners
 from agent.plan import Cadence
 from agent.rounds import Ran, Runner, control_results
 from agent.vantage import Judgement
 from config.model import MessengerConfig, TargetConfig
 from probes.measure import Check, measure_at
-from probes.model import Contrast, Diagnosis, Observation, Status, Step
+from probes.model import Contrast, Diagnosis, Observation, Role, Status, Step
 from probes.net import resolver
 from probes.net.address import is_bogon
 from probes.net.environment import Environment
@@ -35,6 +36,17 @@ SHARE = 0.15
 CUT_OFF = 0.95
 """Share of the interval after which a round goes on without its contrasts."""
 AT_ONCE = 8
+
+PATIENCE = repeats.LONGEST + 120.0
+"""Seconds that a patient round by hand waits for its contrasts at the most."""
+FETCHING = 40.0
+"""Seconds that must be left of a round for a transfer in it."""
+_AGAIN = 2.0
+"""Seconds after which a patient round asks its manners again."""
+_NOT_YET = ("handshake_rate", "min_interval", "packet_budget", "residual")
+PAST = 24 * 3600.0
+"""Seconds for which what was seen of an ailing channel is kept, at most ``PAST_MOST`` of it."""
+PAST_MOST = 2000
 
 _WORDS = {
     "profile": "profile: client does not ask it",
@@ -68,9 +80,17 @@ class Follower:
     research: bool
     skipped: Counter[str]
     twin: Companion | None = None
+    patient: bool = False
+    waiting: int = 0
+    """Contrasts that wait for their time."""
     kept: dict[str, tuple[Observation, ...]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    past: dict[str, tuple[Observation, ...]] = field(default_factory=dict)
     _ailing: dict[str, frozenset[str]] = field(default_factory=dict)
+    _fetching: dict[str, asyncio.Lock] = field(default_factory=dict)
+    """By address: two transfers at once would slow each other."""
+    _scale: float = 1.0
+    """Of the seconds to wait, in a laboratory's shorter day."""
 
     async def before(self, runner: Runner, controls: Sequence[Evidence], cadence: Cadence) -> None:
         """The neutral names of targets that failed in TLS before, ahead of their own."""
@@ -103,6 +123,7 @@ class Follower:
         name = of.messenger.name
         ailing = frozenset(d.channel for d in of.raw if d.status in AILING)
         self._ailing[name] = ailing
+        self._scale = min(1.0, cadence.interval / FIELD_INTERVAL)
         if not ailing:
             self.kept.pop(name, None)
             return ()
@@ -115,9 +136,29 @@ class Follower:
         self.kept[name] = tuple(kept)
         return self.kept[name]
 
+    def remember(self, of: Followed) -> tuple[Observation, ...]:
+        """What earlier rounds saw of channels that were ailing at some time in the last day; this
+        round is kept for the next ones."""
+        name, now = of.messenger.name, time.time()
+        before = [o for o in self.past.get(name, ()) if 0 <= now - o.at < PAST]
+        known = {o.id for o in before}
+        before += [c for c in self.kept.get(name, ()) if c.id not in known]
+        channels = {o.target.channel for o in before}
+        channels |= {d.channel for d in of.raw if d.status in AILING}
+        added = _of_round(of, channels) if channels and not of.judgement.masks else ()
+        self.past[name] = (*before, *added)[-PAST_MOST:]
+        return tuple(before)
+
+    def fetched_lately(self, name: str, since: float) -> frozenset[str]:
+        """The targets whose transfers were asked once more from then on (Unix seconds)."""
+        return frozenset(
+            c.target.name for c in self.kept.get(name, ()) if pace.is_transfer(c) and c.at >= since
+        )
+
     def forget(self) -> None:
         """Another network."""
         self.kept.clear()
+        self.past.clear()
         self._ailing.clear()
 
     def _still_evidence(self, runner: Runner, cadence: Cadence) -> list[Observation]:
@@ -148,6 +189,9 @@ class Follower:
             heard=heard,
             verified=verified,
             twin=self.twin,
+            fetched=_fetched(controls),
+            public=_silent_stun(controls),
+            patient=self.patient,
         )
 
     async def _waves(
@@ -168,7 +212,9 @@ class Follower:
                 a for a in asks if (a.address, a.port) not in names or a.differs != "name"
             ], left
 
-        waves: tuple[Wave, ...] = (opening, contrasts.second, contrasts.last)
+        waves: tuple[Wave, ...] = (opening, contrasts.second, *repeats.WAVES, contrasts.last)
+        if seconds < FETCHING:  # what is cut off would be fetched anew in every round
+            waves = tuple(wave for wave in waves if wave is not repeats.transfers)
         asking: list[FollowUp] = []
         try:
             async with asyncio.timeout(seconds):
@@ -186,25 +232,46 @@ class Follower:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(ask: FollowUp) -> Observation | None:
+            if ask.wait:
+                await self._pause(ask.wait * self._scale)
+            if ask.probe.kind == "transfer":
+                async with self._fetching.setdefault(ask.address, asyncio.Lock()):
+                    return await self._ask_one(ask, limit)
             async with gate:
                 return await self._ask_one(ask, limit)
 
         return [o for o in await asyncio.gather(*map(one, asks)) if o is not None]
 
     async def _ask_one(self, ask: FollowUp, limit: float | None) -> Observation | None:
+        if ask.probe.kind == "transfer":
+            limit = None  # a pace takes its seconds, whatever the schedule
         check = Check(ask.config.target, ask.probe, ask.host, ask.port, timeout=limit)
         mark = Contrast(ask.of.id, ask.differs)
         try:
-            return await measure_at(check, self.env, ask.address, mark, ask.facts)
+            while True:
+                try:
+                    return await measure_at(check, self.env, ask.address, mark, ask.facts)
+                except NotMeasured as error:
+                    if not self.patient or error.reason not in _NOT_YET:
+                        raise
+                await self._pause(_AGAIN * self._scale)
         except NotMeasured as error:
             self._leave_out(LeftOut(ask.of, ask.differs, error.reason))
         except Exception:
             # A bug costs only its own check, and is never shown as the network's doing.
             log.exception("bug in the contrast %s of %s", ask.differs, ask.of.target.name)
         finally:
-            if ask.differs is Differs.ADDRESS:
+            elsewhere = ask.differs is Differs.BURST and ask.address != ask.of.address
+            if ask.differs is Differs.ADDRESS or elsewhere:
                 self.manners.spare(ask.address, contrasts.window_of(ask.of))
         return None
+
+    async def _pause(self, seconds: float) -> None:
+        self.waiting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.waiting -= 1
 
     def _leave_out(self, one: LeftOut) -> None:
         self.skipped[one.reason] += 1
@@ -227,12 +294,49 @@ def _failed(of: Followed, ailing: frozenset[str]) -> list[tuple[TargetConfig, Ob
     now = {o.id for f in of.ran.finished for o in f.measured.observations}
     found = []
     for e in of.evidence:
+        if (
+            e.proven and e.config.target.channel in ailing
+        ):  # transfers are rare: any fresh one will do
+            found += [(e.config, o) for o in usable(e, of.judgement) if pace.is_bad(o)]
         if e.config.informative or not e.proven or e.config.target.channel not in ailing:
             continue
         seen = usable(e, of.judgement)
         if not any(o.works for o in seen):
-            found += [(e.config, o) for o in seen if o.id in now]
+            found += [(e.config, o) for o in seen if o.id in now and not pace.is_bad(o)]
     return found
+
+
+def _of_round(of: Followed, channels: Collection[str]) -> list[Observation]:
+    """What this very round saw of the channels' deciding targets, as far as masks leave it."""
+    return [
+        o
+        for f in of.ran.finished
+        if f.ask.target.target.channel in channels and not f.ask.target.informative
+        for o in unmasked(f.measured.observations, of.judgement)
+    ]
+
+
+def _silent_stun(controls: Sequence[Evidence]) -> tuple[tuple[str, int], ...]:
+    """Public call servers that did not answer in this round."""
+    return tuple(
+        (str(o.address), e.config.port)
+        for e in controls
+        if e.fresh and e.proven and e.config.role is Role.STUN and e.config.target.probe == "stun"
+        for o in e.observations
+        if symptom_of(o) is Symptom.UDP_SILENT
+    )
+
+
+def _fetched(controls: Sequence[Evidence]) -> Fetched | None:
+    """The control's transfer that the messengers' are held against."""
+    found = (
+        Fetched(e.config, o)
+        for e in controls
+        if e.fresh and e.proven
+        for o in e.observations
+        if pace.is_transfer(o) and o.address
+    )
+    return next(found, None)
 
 
 def _heard(ran: Ran) -> frozenset[tuple[str, int]]:

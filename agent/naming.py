@@ -162,6 +162,13 @@ def _two_answers(case: Case, group: Group) -> Sighting | None:
     return holds_of(asked, both)
 
 
+def _answered_nowhere(case: Case, group: Group) -> Sighting | None:
+    asked = [
+        c for c in case.contrasts(Differs.NOWHERE) if c.contrast and c.contrast.of in group.members
+    ]
+    return holds_of(asked, lambda c: "rcode" in c.facts)
+
+
 def _unfiltered(case: Case, group: Group) -> Sighting | None:
     filtered = _filtered(case, group)
     asked = [r for r in of_role(case, Role.AD) if _asks_system(r)]
@@ -208,6 +215,7 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.OTHER_NAMES_OK: _other_names_ok,
     Sign.INTERLEAVED_OK: _interleaved_ok,
     Sign.TWO_ANSWERS: _two_answers,
+    Sign.ANSWERED_NOWHERE: _answered_nowhere,
     Sign.UNFILTERED: _unfiltered,
     Sign.FILTERED: _filtered,
     Sign.PUBLIC_RESOLVER: _public_resolver,

@@ -53,10 +53,12 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """``at``: when the other callpath last asked, Unix seconds."""
+    """``at``: when the other callpath last asked, Unix seconds; ``slow``: does a transfer crawl
+    there?"""
 
     works: bool
     at: float
+    slow: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +114,12 @@ def _sighting(messenger: str, state: dict[str, Any]) -> tuple[Key, Sighting | No
     works, last_run = state.get("works"), state.get("last_run")
     if works is not None and not isinstance(works, bool):
         raise Malformed("has a target that neither works nor does not")
+    slow = state.get("slow")
+    if slow is not None and not isinstance(slow, bool):
+        raise Malformed("has a pace that is neither slow nor not")
     if works is None or last_run is None:
         return key, None
-    return key, Sighting(works, _instant(last_run))
+    return key, Sighting(works, _instant(last_run), slow)
 
 
 def _parsed(data: bytes) -> Any:
@@ -235,6 +240,13 @@ class OutsideView:
         else:
             stale = time.time() - self.current.at > self.settings.max_age
             self._tell("the outside view is too old" if stale else "")
+
+    def slow(self, targets: Iterable[Target], now: float) -> dict[Target, bool]:
+        """Which transfers crawl out there too; those of which that is not known are left out."""
+        if self.current is None:
+            return {}
+        seen = {t: self.current.sighting(t.messenger, t.name, t.probe, now) for t in targets}
+        return {t: s.slow for t, s in seen.items() if s is not None and s.slow is not None}
 
     async def _data(self) -> bytes:
         if self.settings.url:

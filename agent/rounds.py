@@ -315,6 +315,13 @@ def concluded(ran: Ran) -> frozenset[str]:
     )
 
 
+def fetched(ran: Ran) -> frozenset[str]:
+    """The targets whose transfers ended in this round."""
+    return frozenset(
+        f.ask.target.target.name for f in ran.finished if f.ask.target.target.probe == "transfer"
+    )
+
+
 def _only_connected(finished: Finished) -> bool:
     return finished.ask.partial and any(o.ok for o in finished.measured.observations)
 
@@ -335,6 +342,16 @@ def control_results(evidence: Sequence[Evidence], heard: set[str]) -> list[Contr
         ControlResult(e.config, e.observations, e.proven, e.config.target.name in heard)
         for e in evidence
         if e.fresh and not e.config.informative
+    ]
+
+
+def transfers(evidence: Sequence[Evidence]) -> list[Observation]:
+    """The controls' transfers, which judge nothing but the pace of others."""
+    return [
+        o
+        for e in evidence
+        if e.fresh and e.proven and e.config.target.probe == "transfer"
+        for o in e.observations
     ]
 
 

@@ -1,54 +1,21 @@
 """The rules, as data: what each needs to be seen, and what it then says, with how much confidence.
 
 Numbers and bases are those of the project's notes on interference methods (1.5); design 6 changes
-them. ``signs.py`` says when a sign holds, ``verdicts.py`` weighs what fired.
+them. ``signs.py`` says when a sign holds, ``verdicts.py`` weighs what fired. What is gradual, or
+takes several rounds to tell, is in ``gradual.py``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
-from agent.case import HELLO, NAMES, Symptom
-from agent.sighting import Sign
-from probes.model import Mechanism
+from agent.case import HELLO, NAMES
+from agent.case import Symptom as Y
+from agent.gradual import GRADUAL
+from agent.rule import MECHANISMS, Rule
+from agent.sighting import Sign as S
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Fires on one of ``symptoms`` when every one of ``needs`` holds. ``base`` is the probability
-    that it is interference. Without all of ``firm`` it stays suspected. ``contrasts`` names the
-    needs that decided, for people. ``without_outside``: what the base loses when the server being
-    up is only inferred; ``after_three``: the base from the third spaced round on."""
-
-    id: str
-    symptoms: tuple[Symptom, ...]
-    needs: tuple[Sign, ...]
-    variant: str
-    base: float
-    sentence: str
-    firm: tuple[Sign, ...] = ()
-    without_outside: float = 0.05
-    after_three: float = 0.0
-
-    @property
-    def mechanism(self) -> Mechanism:
-        return MECHANISMS[self.variant]
-
-
-M, S, Y = Mechanism, Sign, Symptom
-
-MECHANISMS: Final = {
-    **{str(m): m for m in Mechanism},
-    "allowlist_mode": M.ALLOWLIST,
-    "dns_suspect": M.DNS_TAMPER,
-    "name_broken": M.TARGET_RETIRED,
-    "rst_injection": M.TLS_SNI_RESET,
-    "server_outage_partial": M.SERVER_OUTAGE,
-    "tls_mitm_suspect": M.TLS_MITM,
-    "udp_relay_ip_block": M.UDP_RELAY_BLOCK,
-}
-"""The rules' finer words, and the mechanism of each."""
+__all__ = ["MECHANISMS", "RULES", "Rule"]
 
 _LINE = (
     Rule("M1", (Y.MASKED,), (S.FAULTY,), "probe_fault", 0.05, "this vantage is at fault itself"),
@@ -234,7 +201,7 @@ _ADDRESSES = (
     Rule(
         "M9",
         (
-            *(Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_REFUSED, Y.CONNECT_PROHIBITED),
+            *(Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_PROHIBITED),
             *(Y.UDP_SILENT, Y.UDP_PROHIBITED, Y.UDP_REFUSED, Y.DTLS_SILENT),
         ),
         (S.DOWN_OUTSIDE,),
@@ -442,4 +409,4 @@ _UDP = (
     ),
 )
 
-RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP)
+RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL)

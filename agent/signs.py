@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from agent import flows, naming
+from agent import flows, naming, share, transfers, trials
 from agent.case import (
     UDP,
     Case,
@@ -91,11 +91,10 @@ def _no_portal(case: Case, _: Group) -> Sighting | None:
 # --- controls of the same kind -----------------------------------------------------------------
 
 
-def alike(case: Case, symptom: Symptom) -> list[ControlResult]:
-    """The controls of the kind that failed with ``symptom``."""
-    if symptom in UDP:
-        return stun(case)
-    return web(case)
+def alike(case: Case, group: Group) -> list[ControlResult]:
+    """The controls of the kind that failed."""
+    partly = group.symptom is Symptom.PARTLY_SILENT and not over_tcp(group.observations)
+    return stun(case) if partly or group.symptom in UDP else web(case)
 
 
 def _stun_ok(case: Case, _: Group) -> Sighting | None:
@@ -162,7 +161,7 @@ def _lost_some(o: Observation) -> bool:
 
 def _full_evidence(case: Case, group: Group) -> Sighting | None:
     """Kernel retransmissions and datagrams count alike, those to several ports together."""
-    controls = [r for r in alike(case, group.symptom) if r.heard]
+    controls = [r for r in alike(case, group) if r.heard]
     if not controls:
         return None
     silent = _stun_silent(case, group)
@@ -210,7 +209,7 @@ def _up(case: Case, group: Group) -> Sighting | None:
     elsewhere = flows.name_fails_elsewhere(case, group)
     if elsewhere is not None and elsewhere.holds:
         return Sighting(True, elsewhere.evidence, inferred=True)
-    same_kind = [r for r in alike(case, group.symptom) if r.heard]
+    same_kind = [r for r in alike(case, group) if r.heard]
     abroad = [r for r in same_kind if r.config.role is not Role.DOMESTIC]
     controls = of_results(same_kind) if len(operators(abroad)) >= 2 else None
     owner = _owner_answers(case, group)
@@ -376,4 +375,7 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.FAULTY: _status(VantageStatus.FAULTY),
     **naming.SIGNS,
     **flows.SIGNS,
+    **share.SIGNS,
+    **transfers.SIGNS,
+    **trials.SIGNS,
 }

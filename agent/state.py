@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from agent.confirm import Named, recount
+from agent.diagnosis import PACED
 from probes.model import Diagnosis, Status
 
 SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.BLOCKED: 2, Status.UNREACHABLE: 2}
@@ -122,6 +123,10 @@ def is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str])
     if confirmed is None and raw.status is Status.OK:
         return True  # the first good round is believed at once
     seen = [t for t in raw.targets if t.proven and t.target.name in concluded]
+    if raw.reason in PACED:
+        return any(t.target.probe == "transfer" for t in seen)
+    if raw.reason == "addresses":
+        return bool(seen)
     worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]
     return any(t.works is False for t in seen) if worse else bool(seen)
 

@@ -16,7 +16,7 @@ from agent.sighting import Sighting, Sign
 from agent.signs import see
 from agent.vantage import Judgement
 from config.model import MessengerConfig
-from probes.model import Certainty, Diagnosis, Finding, Status
+from probes.model import Certainty, Diagnosis, Finding, Mechanism, Status
 
 SUSPECTED, LIKELY = 0.5, 0.75
 HELD_BACK = 0.74
@@ -24,6 +24,8 @@ HELD_BACK = 0.74
 FEW_CONTROLS, FEWER = 3, 1 / 4
 FLAPPED = 1 / 3
 SECOND_MECHANISM = 3.0
+STOCHASTIC = "_stochastic"
+"""How the variant of what is done at random ends."""
 
 
 def explain(
@@ -34,17 +36,44 @@ def explain(
     known: Known,
 ) -> tuple[Diagnosis, ...]:
     """The diagnoses with what was done to the traffic, where something fails."""
-    return tuple(
-        d
-        if not ailing(d)
-        else _with_findings(d, find(case_of(messenger, d.channel, evidence, judgement, known)))
-        for d in raw
-    )
+    said = []
+    for d in raw:
+        if ailing(d):
+            case = case_of(messenger, d.channel, evidence, judgement, known)
+            said.append(_with_findings(d, find(case)))
+        elif d.status is Status.OK and in_part(d, evidence):
+            case = case_of(messenger, d.channel, evidence, judgement, known)
+            said.append(_of_part(d, find(case)))
+        else:
+            said.append(d)
+    return tuple(said)
 
 
 def ailing(d: Diagnosis) -> bool:
     """Is there anything to explain?"""
     return d.status is not Status.OK and d.reason not in ("uncalibrated", "not_measured")
+
+
+def in_part(d: Diagnosis, evidence: Sequence[Evidence]) -> bool:
+    """Does anything that decides the channel answer at some of its addresses only?"""
+    return any(
+        any(not o.works for o in e.observations) and any(o.works for o in e.observations)
+        for e in evidence
+        if e.fresh
+        and e.proven
+        and not e.config.informative
+        and e.config.target.channel == d.channel
+    )
+
+
+def _of_part(d: Diagnosis, findings: tuple[Finding, ...]) -> Diagnosis:
+    """A channel that works at some of its addresses is degraded when a rule says why."""
+    partial = tuple(f for f in findings if f.mechanism is Mechanism.PARTIAL_BLOCK)
+    if not partial:
+        return d
+    summary = d.summary.replace(": ok, ", ": degraded, ", 1).rstrip(".")
+    summary = f"{summary}, though not at all of their addresses."
+    return replace(d, status=Status.DEGRADED, reason="addresses", summary=summary, findings=partial)
 
 
 def _with_findings(d: Diagnosis, findings: tuple[Finding, ...]) -> Diagnosis:
@@ -73,14 +102,18 @@ _WORDS = {
 def find(case: Case) -> tuple[Finding, ...]:
     """Every rule that fires, the most certain first; of one mechanism the strongest rule."""
     found: list[tuple[Finding, Group]] = []
+    at_random: dict[Mechanism, str] = {}
     for group in groups(case):
-        found += _strongest([(finding, group) for finding in _fire(case, group)])
+        fired = _fire(case, group)
+        at_random |= {f.mechanism: f.variant for f in fired if f.variant.endswith(STOCHASTIC)}
+        found += _strongest([(finding, group) for finding in fired])
     lifted = [_beside(finding, group, found) for finding, group in found]
     certain = [f for f in lifted if f.certainty is not Certainty.NONE]
     certain.sort(key=lambda f: -f.confidence)
     unique: dict[str, Finding] = {}
     for finding in certain:
-        unique.setdefault(finding.mechanism, finding)
+        flag = at_random.get(finding.mechanism, finding.variant)
+        unique.setdefault(finding.mechanism, replace(finding, variant=flag))
     return tuple(unique.values())
 
 

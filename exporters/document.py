@@ -81,6 +81,7 @@ def _target(t: TargetState) -> dict[str, Any]:
         "works": t.works,
         "proof": str(t.proof),
         "last_run": timestamp(t.last_run) if t.last_run is not None else None,
+        **({"slow": t.slow} if t.slow is not None else {}),
     }
 
 

@@ -285,7 +285,8 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """The newest evidence about one target. ``works`` is None when it was not measured."""
+    """The newest evidence about one target. ``works`` is None when it was not measured; ``slow``:
+    does its transfer crawl? None for what transfers nothing, or did not come that far."""
 
     target: Target
     address: str | None
@@ -293,6 +294,7 @@ class TargetState:
     proof: Proof
     proven: bool
     last_run: float | None
+    slow: bool | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         return _pickled(self)

@@ -75,6 +75,9 @@ class Tally:
         if rtts:
             facts["rtt_seconds"] = statistics.median(rtts)
             facts["rtt_min_seconds"] = min(rtts)
+        if 0 < len(self.answered) < len(self.sent_at) and not self.repeats:
+            # A server that limits us answers the first and not the later ones.
+            facts["answered_first"] = max(self.answered) < len(self.answered)
         if self.duplicates:
             facts["duplicates"] = self.duplicates
         if self.refusals:

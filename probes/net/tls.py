@@ -51,22 +51,31 @@ def context(alpn: tuple[str, ...], ca_file: str, pinned: bool = False) -> ssl.SS
     return made
 
 
-def believing(alpn: Sequence[str] = (), *, short: bool = False) -> ssl.SSLContext:
+_OTHER = "ECDHE+AESGCM"
+"""Suites of a hello that no list of fingerprints takes for OpenSSL's own."""
+
+
+def believing(
+    alpn: Sequence[str] = (), *, short: bool = False, other: bool = False
+) -> ssl.SSLContext:
     """A client context that believes any chain: for what only asks whether the server speaks.
 
-    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment. Without
-    trust anchors to load it costs next to nothing.
+    ``short``: TLS 1.2 at most, whose hello has no key shares and so fits into one segment;
+    ``other``: the same, with other suites, as another program greets. Without trust anchors to
+    load it costs next to nothing.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-    if short:
+    if short or other:
         made.maximum_version = ssl.TLSVersion.TLSv1_2
+    if other:
+        made.set_ciphers(_OTHER)
     if alpn:
         made.set_alpn_protocols(list(alpn))
     return made
 
 
-def padding(server_name: str, size: int) -> tuple[str, ...]:
+def padding(server_name: str, size: int, *, other: bool = False) -> tuple[str, ...]:
     """Application protocols that make a hello for ``server_name`` at least ``size`` bytes long;
     none where it is. OpenSSL pads short hellos itself, so that the length grows by leaps."""
     filler = 0
@@ -74,15 +83,15 @@ def padding(server_name: str, size: int) -> tuple[str, ...]:
         whole, rest = divmod(filler, 255)
         names = ["x" * 255] * whole + ["x" * rest] * bool(rest)
         alpn = ("http/1.1", *names) if names else ()
-        missing = size - _hello_length(server_name, alpn)
+        missing = size - _hello_length(server_name, alpn, other)
         if missing <= 0:
             return alpn
         filler += max(missing, 16)
 
 
-def _hello_length(server_name: str, alpn: Sequence[str]) -> int:
+def _hello_length(server_name: str, alpn: Sequence[str], other: bool) -> int:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = believing(alpn).wrap_bio(incoming, outgoing, server_hostname=server_name)
+    session = believing(alpn, other=other).wrap_bio(incoming, outgoing, server_hostname=server_name)
     with contextlib.suppress(ssl.SSLWantReadError):
         session.do_handshake()
     return len(outgoing.read())

@@ -13,15 +13,22 @@ from agent.case import Case, groups
 from agent.rules import RULES, Rule
 from agent.sighting import Sign
 from agent.verdicts import _fire, certainty_of
-from tests.agent.worlds import WORLDS
+from tests.agent.gradual import WORLDS
 
 RESEARCH = {
     Sign.NAME_FAILS_ELSEWHERE,
     Sign.RANDOM_SURVIVES,
     Sign.TWIN_RANDOM_OK,
     Sign.TWIN_SILENT,
+    Sign.CONTROL_WENT_ON,
+    Sign.SLOWER,
+    Sign.CONTROL_AS_SLOW,
+    Sign.SLOW_OUTSIDE,
+    Sign.OTHER_HELLO_OK,
+    Sign.BURST_FREEZES,
+    Sign.ANSWERED_NOWHERE,
 }
-OUTSIDE = {Sign.DOWN_OUTSIDE}
+OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}
 HEAD = (
     "| rule | mechanism | rests on | client alone | with an outside view | with a twin | research |"
@@ -40,13 +47,21 @@ def _row(rule: Rule) -> str:
         "–" if needs & (RESEARCH | OUTSIDE | TWIN) else alone,
         "–" if needs & (RESEARCH | TWIN) else seen,
         "–" if research and needs & TWIN else alone if needs & TWIN else "",
-        f"{alone}{', with a twin' if needs & TWIN else ''}" if research else "",
+        f"{alone}{_with(rule)}" if research else "",
     )
     mechanism = f"`{rule.mechanism}`"
     if rule.variant != rule.mechanism:
         mechanism += f" (`{rule.variant}`)"
     controls = " ".join(dict.fromkeys(s.control for s in rule.needs if s.control)) or "itself"
     return f"| `{rule.id}` | {mechanism} | {controls} | {' | '.join(cells)} |"
+
+
+def _with(rule: Rule) -> str:
+    """What else research takes."""
+    if set(rule.needs) & TWIN:
+        return ", with a twin"
+    outside = {*OUTSIDE, Sign.WHOLE_OUTSIDE, Sign.FAST_OUTSIDE} & {*rule.needs, *rule.firm}
+    return ", with an outside view" if outside else ""
 
 
 def _seen_from_outside(rule: Rule) -> Case:

@@ -349,8 +349,9 @@ def test_check_prints_a_table_or_a_document(monkeypatch):
     )
     report = Report(0.0, Vantage("v", V.ONLINE, "controls answer"), (diagnosis,))
 
-    async def fake(config: Any, names: tuple[str, ...], *, quiet: bool) -> Report:
+    async def fake(config: Any, names: tuple[str, ...], *, quiet: bool, patient: bool) -> Report:
         assert names == ("telegram",)
+        assert not patient
         return report
 
     monkeypatch.setattr(check, "run_check", fake)

@@ -359,3 +359,35 @@ def test_each_contrast_differs_in_one_attribute_only():
     spoken = contrast(hello(W1, Failure.RESET), Differs.NAME)
     assert spoken.contrast is not None
     assert Symptom.HELLO_RESET in contrasts.WINDOWS
+
+
+# --- less common ones --------------------------------------------------------------------------
+
+
+def test_a_resolver_that_takes_no_hello_is_asked_with_a_neutral_name():
+    f = name(W1, Failure.NO_ADDRESS, rcode="NXDOMAIN")
+    facts = {"query": W1.host, "transport": "tls", "address": "9.9.9.9", "port": 853}
+    cut = contrast(f, Differs.RESOLVER, Failure.RESET, Step.TLS, clienthello_bytes=517, **facts)
+    fine = contrast(f, Differs.RESOLVER, None, Step.TLS, **facts)
+    (ask,) = [a for a in second([f], [cut], around())[0] if a.differs is Differs.NAME]
+    assert (ask.of, ask.address, ask.port) == (cut, "9.9.9.9", 853)
+    assert ask.probe == HelloProbe(CALM.name, pad_to=517)
+    assert [a for a in second([f], [fine], around())[0] if a.differs is Differs.NAME] == []
+    assert second([f], [cut], around(neutral=None))[0] == []
+
+
+def test_silent_call_servers_are_asked_without_the_cookie_too():
+    public = (("192.0.2.33", 3478), ("192.0.2.34", 19302), ("192.0.2.35", 3478))
+    there = [a for a in asked(udp(R1), public=public) if a.address.startswith("192.0.2.3")]
+    assert [(a.address, a.port) for a in there] == list(public[:2])
+    assert {a.probe for a in there} == {StunProbe(dress=stun.Dress.RFC3489)}
+    assert all(a.facts == {"cookie": False} for a in there)
+    assert Differs.DRESS not in {a.differs for a in asked(syn(T1), public=public)}
+
+
+def test_a_name_is_asked_where_no_resolver_is_by_research_only():
+    f = name(W1, Failure.NO_ADDRESS, rcode="NXDOMAIN")
+    (ask,) = [a for a in asked(f, research=True) if a.differs is Differs.NOWHERE]
+    assert (ask.address, ask.port, ask.probe.query) == (FAR.address, 53, W1.host)
+    for given in ({}, {"research": True, "far": None}):
+        assert Differs.NOWHERE not in {a.differs for a in asked(f, **given)}

@@ -19,6 +19,7 @@ import pytest
 from agent import check, contrasts
 from agent import core as core_module
 from agent.core import Core
+from agent.manners import Manners
 from agent.rounds import Beat
 from agent.store import Store
 from config.model import Config
@@ -38,11 +39,13 @@ from probes.model import (
     Vantage,
     VantageStatus,
 )
+from probes.net.errors import NotMeasured
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
 from tests.agent.building import configuration, control, messenger, target
 
 BLOCKED = b"blocked.test"
+TLS_1_3 = b"\x03\x04"
 ALERT = b"\x15\x03\x03\0\x02\x02\x28"
 SERVER, SIBLING, FIRST, OTHER = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"
 INTERVAL = 2.0
@@ -54,6 +57,8 @@ class Wire:
     ``heard``: address and whether the name was in it, in order."""
 
     censor: bool = False
+    modern: bool = False
+    """It cuts only hellos that offer TLS 1.3, as those of one program."""
     everything: bool = False
     port: int = 0
     heard: list[tuple[str, bool]] = field(default_factory=list)
@@ -65,6 +70,8 @@ class Wire:
             address = writer.get_extra_info("sockname")[0]
             if data:
                 self.heard.append((address, named))
+            if self.modern and TLS_1_3 not in data:
+                named = False
             if data and self.censor and (named or (self.everything and address == SERVER)):
                 linger = struct.pack("ii", 1, 0)
                 sock = writer.get_extra_info("socket")
@@ -181,8 +188,11 @@ async def test_a_name_that_is_cut_is_found_out_in_one_round(tmp_path):
         assert asked.facts["clienthello_bytes"] >= failed.facts["clienthello_bytes"]
         assert asked.id in d.first.evidence
         # What the profile forbids is counted and named.
-        assert made.figures.contrasts_skipped == {"profile": 1}
-        assert report.left_out == ("m web, another address: profile: client does not ask it",)
+        assert made.figures.contrasts_skipped == {"profile": 2}
+        forbidden = "profile: client does not ask it"
+        assert report.left_out == tuple(
+            f"m web, another {what}: {forbidden}" for what in ("hello", "address")
+        )
 
 
 async def test_contrasts_write_no_check_metrics(tmp_path):
@@ -315,3 +325,71 @@ async def test_an_outside_view_decides_where_nothing_else_of_the_owner_answers(
         d = web((await by_hand(made)).diagnoses)
         confidence = d.first.confidence if d.first else 0
         assert (d.status, d.mechanism, confidence) == expected
+
+
+RESEARCH = {"profile": "research", "risks": "accepted"}
+
+
+async def test_patience_tells_what_one_round_can_only_suspect(tmp_path):
+    """A filter that cuts one program's hellos: three of each in turn, where a minute is 2 s."""
+    for patient, certainty in ((False, Certainty.SUSPECTED), (True, Certainty.LIKELY)):
+        async with core(tmp_path / str(patient), **RESEARCH) as (made, wire):
+            await by_hand(made)
+            wire.censor = wire.modern = True
+            made.follower.patient = patient
+            told = asyncio.create_task(by_hand(made))
+            words = set()
+            while not told.done():
+                words.add(check.words(made))
+                await asyncio.sleep(0.05)
+            report = await told
+        found = {f.rule: f for f in web(report.diagnoses).findings}
+        assert found["R23"].certainty is certainty
+        asked = [o.contrast.differs for o in report.observations if o.contrast]
+        assert (asked.count("hello"), asked.count("time")) == ((3, 2) if patient else (1, 0))
+        waited = any(word.startswith("waiting for") for word in words)
+        assert waited is patient
+        if not patient:
+            assert made.follower.patient is False
+
+
+async def test_what_manners_forbid_now_is_asked_later_with_patience(tmp_path, monkeypatch):
+    async with core(tmp_path) as (made, wire):
+        await by_hand(made)
+        wire.censor = True
+        made.follower.patient = True
+        refused = []
+        ask = Manners.check
+
+        async def busy(self, target, address, port, kind, packets):
+            if kind.startswith("name") and not refused:
+                refused.append(kind)
+                raise NotMeasured("min_interval")
+            await ask(self, target, address, port, kind, packets)
+
+        monkeypatch.setattr(Manners, "check", busy)
+        report = await by_hand(made)
+    assert refused
+    assert web(report.diagnoses).mechanism is Mechanism.TLS_SNI_RESET
+    assert not any("min interval" in said for said in report.left_out)
+
+
+async def test_what_earlier_rounds_saw_is_remembered_while_a_channel_ails(tmp_path):
+    async with core(tmp_path) as (made, wire):
+
+        async def one():
+            await asyncio.sleep(INTERVAL + 0.1)
+            await made.run_messenger("m", Beat(time.time()))
+            return made.follower.past.get("m", ())
+
+        assert await one() == ()
+        wire.censor = True
+        past = ()
+        while not any(o.contrast for o in past):  # a handshake is not due in every round
+            past = await one()
+        assert {o.target.name for o in past} == {"web"}
+        assert any(o.contrast is None for o in past)
+        assert any(o.contrast and o.contrast.differs == "name" for o in past)
+        assert len({o.id for o in past}) == len(past)
+        made.follower.forget()
+        assert made.follower.past == {}

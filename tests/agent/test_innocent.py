@@ -14,6 +14,20 @@ from agent.case import Case, Differs
 from agent.verdicts import find
 from probes.model import SURE, Failure, Mechanism, Role, Step, VantageStatus
 from tests.agent.building import judgement, seen, target
+from tests.agent.gradual import (
+    PACE,
+    QUEUED,
+    SIX,
+    WORLDS,
+    at_random,
+    burst,
+    freeze,
+    frozen,
+    hellos_in_turn,
+    parted,
+    resolver_fails,
+    throttled,
+)
 from tests.agent.worlds import (
     A1,
     A2,
@@ -26,7 +40,6 @@ from tests.agent.worlds import (
     T2,
     W1,
     W2,
-    WORLDS,
     _calls,
     _calls_lossy,
     _denied,
@@ -271,6 +284,44 @@ def cached_abroad() -> Case:
     return border(None, Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT)
 
 
+def evening_transit() -> Case:
+    """Transfers from one operator crawl, at whatever pace the others leave."""
+    return throttled(unsteady=0.4)
+
+
+def server_paces() -> Case:
+    """It sends at a pace of its own, and nobody outside has looked."""
+    return throttled(**QUEUED)
+
+
+def server_stops() -> Case:
+    """After so many bytes, each time."""
+    return frozen(None)
+
+
+def everything_freezes() -> Case:
+    """The control's transfer too."""
+    return frozen(transfers=(freeze()[1],))
+
+
+def limits_bursts() -> Case:
+    """The owner's servers take so many handshakes at a time; a control's take all."""
+    return burst(far=0)
+
+
+def resolver_down() -> Case:
+    """A trusted resolver takes no hello, whatever the name."""
+    whole = resolver_fails(Failure.TIMEOUT)
+    asked, passed = whole.known.contrasts
+    silent = replace(passed, steps=asked.steps, facts={**passed.facts, "server_spoke": False})
+    return replace(whole, known=replace(whole.known, contrasts=(asked, silent)))
+
+
+def half_asleep() -> Case:
+    """Half of all attempts fail, with a neutral name too."""
+    return at_random(neutral_fails=12)
+
+
 INNOCENT: list[Callable[[], Case]] = [
     *(
         (lambda s=s: masked(s))
@@ -318,6 +369,21 @@ INNOCENT: list[Callable[[], Case]] = [
     line_drops,
     flap,
     broken_ipv6,
+    evening_transit,
+    lambda: throttled(bits=PACE),
+    server_paces,
+    server_stops,
+    everything_freezes,
+    limits_bursts,
+    resolver_down,
+    half_asleep,
+    lambda: hellos_in_turn(verified=frozenset()),
+    parted,
+    lambda: parted(SIX, (A1, A2)),
+    *(
+        WORLDS[rule]
+        for rule in ("R26", "R34t", "R35", "R37c", "R04n", "R51", "R51f", "R52", "R53", "R54")
+    ),
     WORLDS["D1"],
     WORLDS["R07"],
     WORLDS["R09"],

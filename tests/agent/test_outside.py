@@ -68,6 +68,26 @@ def read(given: Any) -> Outside:
     return read_status(json.dumps(given).encode(), MAX_AGE)
 
 
+@pytest.mark.parametrize("slow", [True, False, None])
+def test_a_transfer_that_crawls_out_there_is_known_to(slow):
+    given = report()
+    if slow is not None:
+        given["channels"][0]["target_states"][0]["slow"] = slow
+    view = OutsideView(OutsideSettings(), environment(), read(given))
+    of = Target("telegram", "call", "call-eu-1", "stun")
+    assert view.slow([of], NOW) == ({} if slow is None else {of: slow})
+    assert view.slow([of], NOW + 2 * MAX_AGE) == {}
+    assert OutsideView(OutsideSettings(), environment()).slow([of], NOW) == {}
+
+
+@pytest.mark.parametrize("slow", ["yes", 1, []])
+def test_a_pace_that_is_no_yes_or_no_is_malformed(slow):
+    given = report()
+    given["channels"][0]["target_states"][0]["slow"] = slow
+    with pytest.raises(Malformed):
+        read(given)
+
+
 def known(given: Any, now: float = NOW + 60) -> bool | None:
     return read(given).works("telegram", "call-eu-1", "stun", now)
 

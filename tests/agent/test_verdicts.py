@@ -16,6 +16,7 @@ from agent.verdicts import explain, find
 from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step
 from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
+from tests.agent.gradual import WORLDS
 from tests.agent.worlds import (
     MESSENGER,
     R1,
@@ -23,7 +24,6 @@ from tests.agent.worlds import (
     T1,
     T2,
     W1,
-    WORLDS,
     case,
     contrast,
     controls,
@@ -85,9 +85,11 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         known,
         contrasts=tuple(o for o in known.contrasts if o.id not in gone),
         controls=tuple(r for r in controls if r.observations),
+        transfers=tuple(o for o in known.transfers if o.id not in gone),
+        past=tuple(o for o in known.past if o.id not in gone),
     )
     if not gone or need is Sign.UP:
-        known = replace(known, verified=frozenset(), nearest={}, outside={})
+        known = replace(known, verified=frozenset(), nearest={}, outside={}, slow_outside={})
     kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
     return replace(case, known=known, seen=kept)
 
@@ -101,6 +103,10 @@ SHOWN = {
     Sign.ANSWER_FAILS,
     Sign.UNVERIFIABLE,
     Sign.PAGE_REDIRECTS,
+    Sign.STEADY_PACE,
+    Sign.BY_LOSS,
+    Sign.BY_DELAY,
+    Sign.FIRST_ANSWERED,
     Sign.OFFLINE_LOCALLY,
     Sign.OFFLINE,
     Sign.PORTAL,

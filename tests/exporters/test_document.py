@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 
 from exporters.document import document, observation, timestamp
-from probes.model import Failure, Status
+from probes.model import Failure, Proof, Status, Target, TargetState
 from tests.exporters.building import AT, HOSTILE, contrast, diagnosis, finding, report
 from tests.exporters.building import observation as seen
 
@@ -60,6 +60,14 @@ def test_the_whole_document():
             },
         ],
     }
+
+
+def test_what_transfers_says_whether_it_crawls():
+    of = Target("m", "web", "big", "transfer")
+    for slow in (True, False, None):
+        state = TargetState(of, "192.0.2.1", True, Proof.DOCUMENTED, True, None, slow)
+        (shown,) = made(diagnosis(targets=(state,)))["channels"][0]["target_states"]
+        assert shown.get("slow") is slow
 
 
 def test_ok_has_no_mechanism_and_the_first_finding_speaks_for_the_channel():

@@ -13,6 +13,8 @@ from tests.lab.certificates import Authority, Pair
 
 Place = tuple[str, int]  # address and port
 
+OBJECT = 400_000
+"""Bytes of what transfers fetch: some seconds' worth for a policer."""
 SECURE_SCHEMES = frozenset({"https", "wss"})
 
 _HEAD = """\
@@ -45,13 +47,14 @@ class Host:
     owner: str
     addresses: set[str] = field(default_factory=set)
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)  # by path
+    objects: set[str] = field(default_factory=set)  # paths at which something large lies
 
 
 def hosts(targets: Iterable[Target]) -> list[Host]:
     """What the tls and https targets among these need."""
     found: dict[tuple[str, int, bool], Host] = {}
     for target in targets:
-        if target.probe not in ("tls", "https"):
+        if target.probe not in ("tls", "https", "transfer"):
             continue
         url = urlsplit(target.fields.get("url", ""))
         secure = target.probe == "tls" or url.scheme in SECURE_SCHEMES
@@ -59,7 +62,9 @@ def hosts(targets: Iterable[Target]) -> list[Host]:
         kept = Host(name, target.port, secure, target.owner)
         host = found.setdefault((name, target.port, secure), kept)
         host.addresses.update(target.addresses)
-        if url.scheme:
+        if target.probe == "transfer":
+            host.objects.add(url.path or "/")
+        elif url.scheme:
             host.answers[url.path or "/"] = _answer(target, secure)
     _refuse_mixtures(found.values())
     return list(found.values())
@@ -102,11 +107,13 @@ def slug(text: str) -> str:
 def configuration(
     hosts: Iterable[Host], pairs: Mapping[str, Pair], directory: Path, *, ipv6: bool
 ) -> str:
-    servers = [_server(host, pairs.get(host.owner), ipv6=ipv6) for host in hosts]
+    large = directory / "object"
+    large.write_bytes(bytes(OBJECT))
+    servers = [_server(host, pairs.get(host.owner), large, ipv6=ipv6) for host in hosts]
     return _HEAD.format(directory=directory) + "".join(servers) + "}\n"
 
 
-def _server(host: Host, pair: Pair | None, *, ipv6: bool) -> str:
+def _server(host: Host, pair: Pair | None, large: Path, *, ipv6: bool) -> str:
     lines = [f"server_name {host.name};"] if not is_literal(host.name) else []
     options = " ssl http2" if host.secure else ""
     for address in sorted(host.addresses):
@@ -118,8 +125,12 @@ def _server(host: Host, pair: Pair | None, *, ipv6: bool) -> str:
         lines += [f"ssl_certificate {pair.chain};", f"ssl_certificate_key {pair.key};"]
     for path, (status, body) in sorted({"/": (200, ""), **host.answers}.items()):
         match = "" if path == "/" else "= "
+        if path in host.objects:
+            continue
         text = f" {_quoted(body)}" if body else ""  # without one nginx sends its page for errors
         lines.append(f"location {match}{path} {{ return {status}{text}; }}")
+    there = f"root {large.parent}; try_files /{large.name} =404;"
+    lines += [f"location = {path} {{ {there} }}" for path in sorted(host.objects)]
     return "    server {\n" + "".join(f"        {line}\n" for line in lines) + "    }\n"
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from probes.contrast import BytesProbe, HelloProbe, PacedQuery
+from probes.contrast import BurstProbe, BytesProbe, HelloProbe, PacedQuery, SegmentsProbe
 from probes.model import Failure, Step
 from probes.net.environment import Environment
 from tests.probes.certificates import NAME, Certificate
@@ -141,3 +141,77 @@ async def test_answers_to_other_questions_do_not_count(env: Environment) -> None
     async with udp_server(stray) as server:
         seen = await observe(PacedQuery("name.test"), server.port, env, timeout=SHORT)
     assert seen.facts["answered"] == 0
+
+
+@pytest.mark.parametrize("size", [0, 517, 600, 1500])
+async def test_another_programs_hello_is_no_shorter(env, good, size) -> None:
+    async with tcp_server(say_nothing, tls=good.server()) as server:
+        seen = await observe(HelloProbe(NAME, pad_to=size, other=True), server.port, env)
+        plain = await observe(HelloProbe(NAME, pad_to=size), server.port, env)
+    assert seen.ok
+    assert seen.facts["clienthello_bytes"] >= size
+    assert seen.facts["tls_version"] == "TLSv1.2"
+    assert plain.facts["tls_version"] != "TLSv1.2"
+
+
+async def reads_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers a request with the number of pieces in which it came."""
+    data, pieces = b"", 0
+    while b"\r\n\r\n" not in data:
+        data += await reader.read(4096)
+        pieces += 1
+    writer.write(b"HTTP/1.1 200 OK\r\nServer: %d\r\nContent-Length: 0\r\n\r\n" % pieces)
+    await writer.drain()
+    PIECES.append(pieces)
+
+
+PIECES: list[int] = []
+
+
+@pytest.mark.parametrize(("asked", "least", "most"), [(1, 1, 2), (16, 10, 16)])
+async def test_a_request_goes_out_in_pieces(env, asked, least, most) -> None:
+    PIECES.clear()
+    async with tcp_server(reads_pieces) as server:
+        url = f"http://{NAME}:{server.port}/"
+        seen = await observe(SegmentsProbe(url, asked), server.port, env, host=NAME)
+    assert seen.ok
+    assert seen.facts["pieces"] == asked
+    assert least <= PIECES[0] <= most
+
+
+async def test_pieces_that_take_longer_than_an_answer_may_are_no_freeze(env) -> None:
+    async with tcp_server(reads_pieces) as server:
+        url = f"http://{NAME}:{server.port}/"
+        probe = SegmentsProbe(url, 16)
+        seen = await observe(probe, server.port, env, host=NAME, timeout=SHORT)
+    assert seen.ok, "what the pieces take comes on top of the limit"
+
+
+class Freezing:
+    """Answers so many hellos with an alert, and reads no further ones."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+        self.hellos = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        self.hellos += 1
+        if self.hellos <= self.answers:
+            writer.write(ALERT)
+            await writer.drain()
+        else:
+            await asyncio.sleep(5)
+
+
+@pytest.mark.parametrize(("answers", "works"), [(6, True), (2, True), (0, False)])
+async def test_a_burst_counts_what_came_of_each(env, answers, works) -> None:
+    server_side = Freezing(answers)
+    async with tcp_server(server_side) as server:
+        seen = await observe(BurstProbe(NAME), server.port, env, timeout=SHORT)
+    assert seen.ok is works
+    assert server_side.hellos == seen.facts["handshakes"] == 6
+    assert seen.facts["answered"] == answers
+    # They were acknowledged: a server that hangs is no filter that swallows.
+    assert seen.facts["frozen"] == 0
+    assert seen.facts["sent"] >= 6 * 3

@@ -130,6 +130,10 @@ async def test_three_of_five_must_be_answered(
     assert seen.facts["answered"] == len(answered)
     assert seen.facts["sent"] == 5
     assert seen.facts["received"] == len(answered)
+    some = 0 < len(answered) < 5
+    assert seen.facts.get("answered_first") == (
+        answered == tuple(range(len(answered))) if some else None
+    )
     assert (seen.failed and seen.failed.failure) == failure
     assert seen.works is (failure is None)
     assert ("rtt_seconds" in seen.facts) is bool(answered)
