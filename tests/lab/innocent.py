@@ -9,7 +9,7 @@ from typing import Any
 from tests.lab.actions import Delay, Drop, Lose, Police, Refuse
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
-from tests.lab.interference import data_centres, domestic, lies, on
+from tests.lab.interference import data_centres, domestic, on
 from tests.lab.path import Line
 from tests.lab.presets import OWN_RESOLVERS, preset
 from tests.lab.scenario import (
@@ -166,7 +166,8 @@ ALL = (
     world("the resolver is dead", "no name resolves",
         on(lambda s: [Censor(match(protocol="udp", ports=53, remote=OWN_RESOLVERS), Drop())])),
     world("a name that is gone", "retired: no resolver knows it",
-        lies(("graph.whatsapp.net", "wa.me")), virtual="only the provider's resolver is told",
+        lambda s: s.retire("graph.whatsapp.net", "wa.me", "static.whatsapp.net"),
+        virtual="only the provider's resolver can be told",
     ),
     world("a longer way", "the path changes: forty milliseconds more",
         lambda s: s.line(Line(delay=0.09, jitter=0.01))),

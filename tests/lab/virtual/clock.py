@@ -34,6 +34,10 @@ class Clock:
     def steady(self) -> float:
         return self.now
 
+    def sleep_through(self, seconds: float) -> None:
+        """The host is suspended: its monotonic clock stands still."""
+        self._start += seconds
+
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Everybody in this process reads this clock."""

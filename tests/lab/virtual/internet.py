@@ -46,6 +46,8 @@ class Internet:
         self.streams: dict[Place, Callable[[Conversation], Any]] = {}
         self.open: dict[Ends, Conversation] = {}
         self.lies: dict[str, tuple[str, ...]] = {}
+        self.gone: set[str] = set()
+        self.tunnelled = False
         self._answers: dict[tuple[str, bytes], bytes] = {}
         self._place_all()
 
@@ -54,8 +56,14 @@ class Internet:
         self.lies[name.lower()] = addresses
         self._answers.clear()
 
+    def retire(self, name: str) -> None:
+        """No resolver knows the name any more."""
+        self.gone.add(name.lower())
+        self._answers.clear()
+
     def tell_the_truth(self) -> None:
         self.lies.clear()
+        self.gone.clear()
         self._answers.clear()
 
     # --- who is where ---
@@ -75,7 +83,7 @@ class Internet:
             self._at(address, 853, secrecy.serving(shown, lambda c: FramedDns(self, c, "trusted")))
             self._at(address, 443, secrecy.serving(shown, lambda c: Https(self, c, {}, "trusted")))
         for operator in relays.operators(catalogue.targets, ipv6=True):
-            answer = _relay(operator.realm.encode())
+            answer = self._relay(operator.realm.encode())
             for address, port in operator.places:
                 self.datagrams[packed(address), port] = answer
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
@@ -95,6 +103,28 @@ class Internet:
         place = packed(address), 53
         self.datagrams[place] = lambda query, _: [self.answer(whose, query)]
         self.streams[place] = lambda c: FramedDns(self, c, whose)
+
+    def _relay(self, realm: bytes) -> Datagrams:
+        """coturn on one port: STUN in old and new form, Allocate without credentials, DTLS."""
+        exit_address = bytes((185, 199, 1 + realm[0] % 50, 7))  # of a tunnel's way out
+
+        def answer(data: bytes, source: Place) -> list[bytes]:
+            if len(data) >= 25 and data[0] == content.HANDSHAKE and data[13] == 1:
+                return [_hello_verify()]
+            if len(data) < 20 or data[0] >= 0x40:
+                return []
+            if self.tunnelled:
+                source = exit_address, source[1]
+            kind = int.from_bytes(data[:2], "big")
+            if data[4:8] != content.STUN_COOKIE:
+                return [_binding_rfc3489(data, source)] if kind == stun.BINDING_REQUEST else []
+            if kind == stun.BINDING_REQUEST:
+                return [_binding(data, source)]
+            if kind == stun.ALLOCATE_REQUEST:
+                return [_unauthorized(data, realm)]
+            return []
+
+        return answer
 
     def _web(self) -> None:
         hosts = web.hosts(self.catalogue.targets)
@@ -181,6 +211,8 @@ class Internet:
         )
         if whose == "provider" and name in self.lies:
             known = self.lies[name] or None
+        if name in self.gone:
+            known = None
         kind = question.rdtype
         if known is None and name not in self.catalogue.texts:
             response.set_rcode(dns.rcode.NXDOMAIN)
@@ -352,32 +384,6 @@ class FramedStun:
                 self.out.send(answer)
 
 
-def _relay(realm: bytes) -> Datagrams:
-    """coturn on one port: STUN in old and new form, Allocate without credentials, DTLS."""
-
-    def answer(data: bytes, source: Place) -> list[bytes]:
-        if len(data) >= 25 and data[0] == content.HANDSHAKE and data[13] == 1:
-            return [_hello_verify()]
-        if len(data) < 20 or data[0] >= 0x40:
-            return []
-        kind = int.from_bytes(data[:2], "big")
-        if data[4:8] != content.STUN_COOKIE:
-            return [_binding_rfc3489(data, source)] if kind == stun.BINDING_REQUEST else []
-        if kind == stun.BINDING_REQUEST:
-            return [_binding(data, source)]
-        if kind == stun.ALLOCATE_REQUEST:
-            attributes = [
-                (stun.ERROR_CODE, b"\0\0\4\1Unauthorized"),
-                (0x0015, NONCE),
-                (stun.REALM, realm),
-                (stun.SOFTWARE, SOFTWARE),
-            ]
-            return [stun.encode(stun.ALLOCATE_ERROR, data[8:20], attributes, fingerprint=True)]
-        return []
-
-    return answer
-
-
 def _binding(data: bytes, source: Place) -> bytes:
     plain = _mapped(source)
     mask = data[4:8] + data[8:20]
@@ -390,6 +396,16 @@ def _binding(data: bytes, source: Place) -> bytes:
         (stun.SOFTWARE, SOFTWARE),
     ]
     return stun.encode(stun.BINDING_SUCCESS, data[8:20], attributes, fingerprint=True)
+
+
+def _unauthorized(data: bytes, realm: bytes) -> bytes:
+    attributes = [
+        (stun.ERROR_CODE, b"\0\0\4\1Unauthorized"),
+        (0x0015, NONCE),
+        (stun.REALM, realm),
+        (stun.SOFTWARE, SOFTWARE),
+    ]
+    return stun.encode(stun.ALLOCATE_ERROR, data[8:20], attributes, fingerprint=True)
 
 
 def _binding_rfc3489(data: bytes, source: Place) -> bytes:

@@ -15,10 +15,11 @@ from unittest import mock
 
 from agent import network, store
 from agent.core import Core
+from agent.rounds import Beat
 from agent.scheduler import Beats
 from config import loader
 from config.model import Config
-from exporters.feed import AgentFigures, Update
+from exporters.feed import AgentFigures
 from probes.net import address, stream, tls, udp
 from tests.lab import catalogue
 from tests.lab.path import Line, Path
@@ -30,6 +31,12 @@ from tests.lab.virtual.kernel import Kernel
 from tests.lab.world import CLIENT_V4, CLIENT_V6, RESOLVER_V4
 
 COUNTRY = "RU"
+GRACE = 30.0
+"""Seconds by which a round may come late (agent/scheduler.py)."""
+
+
+def _nobody(name: str, shown: Any) -> None:
+    return None
 
 
 class MemoryStore(store.Store):
@@ -133,42 +140,43 @@ class Agent:
 
     world: VirtualWorld
     config: Config
-    store: store.Store = field(default_factory=lambda: MemoryStore(File("/nonexistent")))
+    store: store.Store = field(default_factory=lambda: MemoryStore(File()))
+    previous: float | None = None
     core: Core = field(init=False)
+    beats: Beats = field(init=False)
 
     def __post_init__(self) -> None:
-        self.core = Core(self.config, self.store, AgentFigures(), self._published)
-        self.core.follower.env  # noqa: B018
-
-    def _published(self, update: Update) -> None:
-        return None
-
-    async def rounds(
-        self, until: float, after: Callable[[str, Any], None], offset: float = 0.0
-    ) -> None:
-        """The schedule as in ``agent.scheduler``, without apscheduler, until then (monotonic)."""
-        clock, loop = self.world.clock, asyncio.get_running_loop()
+        self.core = Core(self.config, self.store, AgentFigures(), lambda update: None)
         interval = self.core.knobs.cadence.interval
-        beats = Beats(interval, clock.wall() + offset, self.world.rng)
-        running: dict[str, asyncio.Task[None]] = {}
-        previous: float | None = None
+        self.beats = Beats(interval, self.world.clock.wall() + 0.3, self.world.rng)
 
-        async def work(name: str, beat: Any) -> None:
+    async def rounds(self, until: float, after: Callable[[str, Any], None] = _nobody) -> None:
+        """The schedule as in ``agent.scheduler``, without apscheduler, until then (monotonic).
+        ``after`` is called with each round's messenger and diagnoses."""
+        clock = self.world.clock
+        running: dict[str, asyncio.Task[None]] = {}
+
+        async def work(name: str, beat: Beat) -> None:
             after(name, await self.core.run_messenger(name, beat))
 
-        while clock.now < until:
-            previous = beats.after(previous, clock.wall())
-            await asyncio.sleep(max(0.0, previous - clock.wall()))
-            if clock.now >= until:
+        while True:
+            due = self.beats.after(self.previous, clock.wall())
+            if due - clock.wall() > until - clock.now:
                 break
-            beat = beats.current(clock.wall())
+            self.previous = due
+            if (wait := due - clock.wall()) > 0:
+                await asyncio.sleep(wait)
+            elif wait < -GRACE:
+                continue  # missed while the host slept
+            beat = self.beats.current(clock.wall())
             for name in self.core.messengers:
                 if name not in running or running[name].done():
-                    running[name] = loop.create_task(work(name, beat))
-            await asyncio.sleep(0)
+                    running[name] = asyncio.create_task(work(name, beat))
+        if running:
+            await asyncio.wait(running.values())
         for task in running.values():
-            await asyncio.wait([task])
             task.result()
+        await asyncio.sleep(max(0.0, until - clock.now))
 
     async def stop(self) -> None:
         await self.core.stop()

@@ -1,0 +1,93 @@
+"""Many runs: groups that share a healthy start, each run a copy of the process that went there."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import multiprocessing
+import os
+import tempfile
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.lab import innocent, interference
+from tests.lab.scenario import Scenario
+from tests.lab.trial import Found, Started, started
+
+SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*interference.ALL, *innocent.ALL)}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs, as (scenario's name, seed), from one healthy start."""
+
+    profile: str
+    start: int
+    ipv6: bool
+    cold: bool
+    runs: tuple[tuple[str, int], ...]
+
+
+def groups(
+    scenarios: Iterable[Scenario], profile: str, seeds: Sequence[int], size: int
+) -> list[Group]:
+    """``size`` seeds of every scenario share a start, and what kind of line it is."""
+    kinds: dict[tuple[bool, bool], list[Scenario]] = {}
+    for scenario in scenarios:
+        kinds.setdefault((scenario.ipv6, scenario.cold), []).append(scenario)
+    return [
+        Group(profile, seeds[at], ipv6, cold, runs)
+        for at in range(0, len(seeds), size)
+        for (ipv6, cold), its in kinds.items()
+        for runs in [tuple((s.name, seed) for seed in seeds[at : at + size] for s in its)]
+    ]
+
+
+def played(groups: Sequence[Group], jobs: int) -> Iterator[Found]:
+    """Every run of every group, ``jobs`` groups at once, as they end."""
+    context = multiprocessing.get_context("fork")
+    with context.Pool(jobs, maxtasksperchild=1) as pool:
+        for found in pool.imap_unordered(play_group, groups):
+            yield from found
+
+
+def play_group(group: Group) -> list[Found]:
+    logging.disable(logging.ERROR)  # what a world does to the agent is not news
+    with tempfile.TemporaryDirectory() as directory:
+        healthy = started(
+            group.profile, group.start, Path(directory), ipv6=group.ipv6, cold=group.cold
+        )
+        gc.collect()
+        gc.freeze()  # or every copy would copy it all
+        gc.disable()
+        return [_copied(healthy, SCENARIOS[name], seed) for name, seed in group.runs]
+
+
+def _copied(healthy: Started, scenario: Scenario, seed: int) -> Found:
+    """One run in a copy of this process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _run(healthy, scenario, seed, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status or not data:
+        return Found(scenario.name, healthy.profile, seed, error=f"ended with {status}")
+    return Found(**json.loads(data))
+
+
+def _run(healthy: Started, scenario: Scenario, seed: int, writing: int) -> None:
+    """Never returns: what the test runner would do at its end is not this copy's to do."""
+    try:
+        found = healthy.play(scenario, seed)
+    except BaseException:  # a bug of the model or of the agent: said in the matrix
+        found = Found(scenario.name, healthy.profile, seed, error=traceback.format_exc()[-2000:])
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(json.dumps(asdict(found)).encode())
+    os._exit(0)
