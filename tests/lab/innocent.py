@@ -28,7 +28,7 @@ from tests.lab.scenario import (
 
 def world(name: str, what: str, *happens: Happening, **more: Any) -> Scenario:
     begins = tuple((0.0, happen) for happen in happens)
-    return Scenario(name, what, begins, innocent=True, **{"minutes": 8.0, **more})
+    return Scenario(name, what, begins, innocent=True, **{"minutes": 4.5, **more})
 
 
 def at_the_servers(make: Callable[[Stage], Rules]) -> Happening:
@@ -102,11 +102,11 @@ ALL = (
     world("heavy congestion", "half of all packets", lossy(0.5)),
     world("bursts of loss", "on everything, eight packets at a time", lossy(0.25, 8.0)),
     world("an evening's trouble on the way to one operator", "loss on the transit to Telegram",
-        evening, minutes=12.0),
+        evening, minutes=7.0),
     world("heavy trouble on the way to one operator", "half of the packets to Telegram are lost",
         on(lambda s: [
             Censor(match(remote=telegram(s)), Lose(Loss(0.5, 3, seed=s.seed)), hop=4)
-        ]), minutes=12.0),
+        ]), minutes=7.0),
     world("an owner's servers are down", "S08: nothing of Telegram answers",
         at_the_servers(lambda s: preset("ip_drop", remote=telegram(s)))),
     world("an owner's servers refuse", "S07: programs stopped, the hosts answer RST",
@@ -119,17 +119,17 @@ ALL = (
         at_the_servers(lambda s: [Censor(
             match(remote=whatsapp(s, channel="web"), direction="in", protocol="tcp",
                   size=(1, 65_535)), Drop()
-        )]), minutes=12.0),
+        )]), minutes=7.0),
     world("servers close", "they hang up on every hello, whatever the name",
         at_the_servers(lambda s: [Censor(
             match(remote=whatsapp(s, channel="web"), hello=True), Refuse(), residual="4-tuple",
             seconds=60.0,
-        )]), minutes=12.0),
+        )]), minutes=7.0),
     world("servers are slow", "nine seconds to every answer",
         at_the_servers(lambda s: [Censor(
             match(remote=whatsapp(s, channel="web"), direction="in", protocol="tcp",
                   size=(1, 65_535)), Delay(9.0, 3.0)
-        )]), minutes=12.0),
+        )]), minutes=7.0),
     world("relays retired", "they never answered here, and do not answer now",
         at_the_servers(lambda s: preset("ip_drop", remote=relays(s), protocol="udp")), cold=True),
     world("relays allow one question a second", "our being rate-limited",

@@ -857,4 +857,22 @@ _TOGETHER = (
     ),
 )
 
-ALL = (*_ADDRESSES, *_NAMES, *_TLS, *_FLOWS, *_DATAGRAMS, *_TOGETHER)
+_DAY = (
+    one(
+        "bursts punished, a day long",
+        "2.5: the agent does not block itself",
+        on(lambda s: preset("burst")),
+        says(WEB, "ok"),
+        says(TG_WEB, "ok"),
+        says(CHAT, "ok"),
+        says(WA_CHAT, "ok"),
+        says(WA_MEDIA, "ok"),
+        says(CALL, "ok"),
+        says(WA_CALL, "ok"),
+        minutes=1440.0,
+        most=1,
+        tags=frozenset({"always"}),
+    ),
+)
+
+ALL = (*_ADDRESSES, *_NAMES, *_TLS, *_FLOWS, *_DATAGRAMS, *_TOGETHER, *_DAY)

@@ -66,6 +66,7 @@ class Scenario:
     ``minutes`` is how long it is watched; ``goal``: minutes within which design 6 wants the state.
     ``later``: the rules that name it are not there yet, so it does not count for the share.
     ``virtual``: why it cannot be played in the namespaces. ``cold``: without a healthy start.
+    ``most``: seeds that are enough.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Scenario:
     virtual: str = ""
     ipv6: bool = False
     cold: bool = False
+    most: int = 1_000_000
     tags: frozenset[str] = field(default_factory=frozenset)
 
     def expected(self, profile: str) -> tuple[Expected, ...]:

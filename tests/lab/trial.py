@@ -116,6 +116,11 @@ class Started:
     world: VirtualWorld
     agent: Agent
     profile: str
+    since: float
+
+    def go_on(self, seconds: float) -> None:
+        """Stay healthy until so many seconds after the common start."""
+        self.world.run(self.agent.rounds(self.since + seconds))
 
     def play(self, scenario: Scenario, seed: int) -> Found:
         """Play ``scenario`` to its end; this process is of no further use."""
@@ -131,7 +136,12 @@ def started(
     agent = Agent(world, shuffled(configuration(profile, directory), rng))
     if not cold:
         world.run(agent.rounds(world.clock.now + HEALTHY))
-    return Started(world, agent, profile)
+    return Started(world, agent, profile, world.clock.now)
+
+
+def phase_of(seed: int) -> float:
+    """Seconds of health after the common start."""
+    return random.Random(~seed).uniform(0.0, PHASE)
 
 
 async def _play(of: Started, scenario: Scenario, seed: int) -> Found:
@@ -146,8 +156,6 @@ async def _play(of: Started, scenario: Scenario, seed: int) -> Found:
         watch.accusations(raw)
         return raw
 
-    if not scenario.cold:
-        await agent.rounds(world.clock.now + world.rng.uniform(0.0, PHASE))
     stage = VirtualStage(world, agent, seed)
     begun = world.clock.now
     watch.began, watch.sent = begun, world.kernel.sent
@@ -184,6 +192,7 @@ class Watch:
         self.began, self.sent = 0.0, 0
         self.settled = False
         self.steady = 0
+        self.broken = False
         places = {f"{e.messenger} {e.channel}" for e in self.expected}
         self.hit = places | set(scenario.beside)
 
@@ -192,6 +201,7 @@ class Watch:
         if self.scenario.innocent or not self.expected:
             return
         fits = all(self._fits(e) for e in self.expected)
+        self.broken = self.broken or not fits
         passed = round((self.world.clock.now - self.began) / 60, 2)
         if self.found.entered is None and all(map(self._is_bad, self.expected)):
             self.found.entered = passed
@@ -229,7 +239,9 @@ class Watch:
         return bool(self.settled and not ok and self.steady >= 2 * STEADY)
 
     def right(self) -> bool:
-        return not self.found.accused and all(self._fits(e) for e in self.expected)
+        if self.found.accused or ("always" in self.scenario.tags and self.broken):
+            return False
+        return all(self._fits(e) for e in self.expected)
 
     def shown(self) -> dict[str, str]:
         told = {}

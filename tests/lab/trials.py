@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.lab import innocent, interference
 from tests.lab.scenario import Scenario
-from tests.lab.trial import Found, Started, started
+from tests.lab.trial import Found, Started, phase_of, started
 
 SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*interference.ALL, *innocent.ALL)}
 
@@ -42,8 +42,12 @@ def groups(
         Group(profile, seeds[at], ipv6, cold, runs)
         for at in range(0, len(seeds), size)
         for (ipv6, cold), its in kinds.items()
-        for runs in [tuple((s.name, seed) for seed in seeds[at : at + size] for s in its)]
+        if (runs := _runs(its, seeds[at : at + size]))
     ]
+
+
+def _runs(scenarios: Sequence[Scenario], seeds: Sequence[int]) -> tuple[tuple[str, int], ...]:
+    return tuple((s.name, seed) for seed in seeds for s in scenarios if seed <= s.most)
 
 
 def played(groups: Sequence[Group], jobs: int) -> Iterator[Found]:
@@ -63,7 +67,12 @@ def play_group(group: Group) -> list[Found]:
         gc.collect()
         gc.freeze()  # or every copy would copy it all
         gc.disable()
-        return [_copied(healthy, SCENARIOS[name], seed) for name, seed in group.runs]
+        found = []
+        for name, seed in sorted(group.runs, key=lambda run: phase_of(run[1])):
+            if not group.cold:
+                healthy.go_on(phase_of(seed))
+            found.append(_copied(healthy, SCENARIOS[name], seed))
+        return found
 
 
 def _copied(healthy: Started, scenario: Scenario, seed: int) -> Found:
