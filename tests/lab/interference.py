@@ -335,9 +335,7 @@ _NAMES = (
         "names refused at the provider's resolver",
         "REFUSED, on the way to it",
         on(
-            lambda s: [
-                Censor(match(dns=WHATSAPP, protocol="udp", remote=_RESOLVER), Forge(code=5))
-            ]
+            lambda s: [Censor(match(dns=WHATSAPP, protocol="udp", remote=_RESOLVER), Forge(code=5))]
         ),
         says(WEB, "blocked", "dns_tamper"),
         beside=OTHERS,
@@ -347,9 +345,7 @@ _NAMES = (
         "names fail at the provider's resolver",
         "SERVFAIL, on the way to it",
         on(
-            lambda s: [
-                Censor(match(dns=WHATSAPP, protocol="udp", remote=_RESOLVER), Forge(code=2))
-            ]
+            lambda s: [Censor(match(dns=WHATSAPP, protocol="udp", remote=_RESOLVER), Forge(code=2))]
         ),
         says(WEB, "blocked", "dns_tamper"),
         beside=OTHERS,
@@ -388,9 +384,7 @@ _NAMES = (
 )
 
 
-def _sni(
-    name: str, what: str, rules: str, mechanism: str, **more: Any
-) -> Scenario:
+def _sni(name: str, what: str, rules: str, mechanism: str, **more: Any) -> Scenario:
     status = more.pop("status", "blocked")
     hop = more.pop("hop", 2)
     return one(
@@ -541,7 +535,8 @@ def fingerprinted(stage: Stage) -> Rules:
     from tests.lab.talk import client_hello
 
     opening = content.opening(client_hello("web.whatsapp.com"))
-    assert opening is not None and isinstance(opening.said, content.Hello)
+    assert opening is not None
+    assert isinstance(opening.said, content.Hello)
     return preset("fingerprint", fingerprint=opening.said.fingerprint, remote=web(stage))
 
 
@@ -582,7 +577,13 @@ _FLOWS = (
             ),
             ("frozen after 25 packets", "2.4", "freeze_packets", {"ports": 443}, "flow_freeze"),
             ("policed to 140 kbit/s", "S38", "twitter", {"sni": TELEGRAM}, "throttle_policed"),
-            ("policed to 650 B/s", "SNI-III, S37", "sni_police", {"sni": TELEGRAM}, "throttle_policed"),
+            (
+                "policed to 650 B/s",
+                "SNI-III, S37",
+                "sni_police",
+                {"sni": TELEGRAM},
+                "throttle_policed",
+            ),
         )
     ),
     one(

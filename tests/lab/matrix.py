@@ -1,7 +1,7 @@
 """The matrix of verdicts: every scenario many times on the virtual clock, and once for real.
 
-    python -m tests.lab.matrix                 everything, into docs/matrix.md (make lab)
-    python -m tests.lab.matrix --only relays --seeds 3 --innocent-seeds 3 --no-real --out -
+python -m tests.lab.matrix                 everything, into docs/matrix.md (make lab)
+python -m tests.lab.matrix --only relays --seeds 3 --innocent-seeds 3 --no-real --out -
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[s
         "",
         "Made by `make lab` (`python -m tests.lab.matrix`), which plays every scenario of",
         "`tests/lab/interference.py` and `tests/lab/innocent.py`: the agent's own code on a clock",
-        "that jumps, with the shipped catalogue, the default schedule, no twin and no outside view;",
+        "that jumps, with the shipped catalogue, the default schedule, no twin, no outside view;",
         "and once for real in the network namespaces, as one `callpath check` after a healthy one.",
         "",
         f"- Right status and first mechanism: {right} of {len(counted)} runs ({share}), rows that",
@@ -150,8 +150,8 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[s
         f"- For real: {sum(f.right for f in real)} of {len(real)}.",
         f"- It took {spent / 60:.0f} minutes.",
         "",
-        "Times are median and longest, from the first packet that was interfered with. \"State\" is",
-        "any bad state; \"named\" is the expected one with its mechanism. Packets are all that the",
+        'Times are median and longest, from the first packet that was interfered with. "State" is',
+        'any bad state; "named" is the expected one with its mechanism. Packets are all that the',
         "agent sent until then.",
     ]
 
@@ -224,7 +224,12 @@ def _misses(found: Sequence[Found]) -> list[str]:
             wrong[f.scenario, f.profile, seen] += 1
     if not wrong:
         return []
-    lines = ["## What was found instead", "", "| scenario | profile | found | runs |", "|---|---|---|---|"]
+    lines = [
+        "## What was found instead",
+        "",
+        "| scenario | profile | found | runs |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| {n} | {p} | {what} | {count} |" for (n, p, what), count in wrong.most_common()]
     return [*lines, ""]
 

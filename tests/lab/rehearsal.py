@@ -131,9 +131,6 @@ def _judge(found: Found, scenario: Scenario, document: Any) -> None:
             found.last[place] = f"{channel['status']} {channel['mechanism']} {channel['rule']}"
     found.right = not found.accused and all(
         channels[f"{e.messenger} {e.channel}"]["status"] in e.status
-        and (
-            not e.mechanism
-            or channels[f"{e.messenger} {e.channel}"]["mechanism"] in e.mechanism
-        )
+        and (not e.mechanism or channels[f"{e.messenger} {e.channel}"]["mechanism"] in e.mechanism)
         for e in expected
     )

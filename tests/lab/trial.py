@@ -14,8 +14,8 @@ from typing import Any
 
 from probes.model import SURE, Diagnosis, Status
 from tests.lab.catalogue import Catalogue
-from tests.lab.path import Line
 from tests.lab.chance import Loss
+from tests.lab.path import Line
 from tests.lab.scenario import Expected, Rules, Scenario
 from tests.lab.virtual.world import Agent, VirtualWorld, configuration, shuffled
 

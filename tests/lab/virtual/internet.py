@@ -172,9 +172,7 @@ class Internet:
         for answer in answers(payload, ends[:2]):
             self.kernel.datagram(IN, back, answer)
 
-    def tcp(
-        self, ends: Ends, sequence: int, acknowledged: int, flags: int, payload: bytes
-    ) -> None:
+    def tcp(self, ends: Ends, sequence: int, acknowledged: int, flags: int, payload: bytes) -> None:
         if ends[2] not in self.placed:
             return
         conversation = self.open.get(ends)
@@ -332,9 +330,7 @@ class Https:
         if not head and body:
             self.out.send(body)
 
-    def _head(
-        self, status: int, length: int, kind: str, stays: bool, location: str = ""
-    ) -> None:
+    def _head(self, status: int, length: int, kind: str, stays: bool, location: str = "") -> None:
         lines = [
             f"HTTP/1.1 {status} x",
             "Server: nginx",
@@ -387,9 +383,9 @@ class FramedStun:
 def _binding(data: bytes, source: Place) -> bytes:
     plain = _mapped(source)
     mask = data[4:8] + data[8:20]
-    masked = bytes(
-        (0, plain[1], plain[2] ^ mask[0], plain[3] ^ mask[1])
-    ) + bytes(a ^ b for a, b in zip(plain[4:], mask, strict=False))
+    masked = bytes((0, plain[1], plain[2] ^ mask[0], plain[3] ^ mask[1])) + bytes(
+        a ^ b for a, b in zip(plain[4:], mask, strict=False)
+    )
     attributes = [
         (stun.XOR_MAPPED_ADDRESS, masked),
         (stun.MAPPED_ADDRESS, plain),
@@ -410,7 +406,9 @@ def _unauthorized(data: bytes, realm: bytes) -> bytes:
 
 def _binding_rfc3489(data: bytes, source: Place) -> bytes:
     plain = _mapped(source)
+    padded = SOFTWARE + bytes(-len(SOFTWARE) % 4)
     body = struct.pack("!HH", stun.MAPPED_ADDRESS, len(plain)) + plain
+    body += struct.pack("!HH", stun.SOFTWARE, len(SOFTWARE)) + padded
     return struct.pack("!HH", stun.BINDING_SUCCESS, len(body)) + data[4:20] + body
 
 

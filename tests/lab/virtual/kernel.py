@@ -336,11 +336,9 @@ def _extended(version: int, kind: int, code: int, sender: bytes) -> tuple[int, i
 def tcp_packet(
     ends: Ends, sequence: int, acknowledged: int, flags: int, payload: bytes, ttl: int = TTL
 ) -> Packet:
-    source, source_port, destination, port = ends
+    _, source_port, _, port = ends
     fields = (source_port, port, sequence, acknowledged, 8 << 4, flags, 65535, 0, 0)
-    return _packet(
-        ends, TCP, struct.pack("!HHIIBBHHH", *fields) + _OPTIONS + payload, ttl
-    )
+    return _packet(ends, TCP, struct.pack("!HHIIBBHHH", *fields) + _OPTIONS + payload, ttl)
 
 
 def udp_packet(ends: Ends, payload: bytes, ttl: int = TTL) -> Packet:

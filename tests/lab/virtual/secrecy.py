@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from probes.net import tls
 from tests.lab import content, interceptor
@@ -53,17 +54,16 @@ def _authority(name: str) -> Authority:
 
 
 @cache
-def issued(stem: str, names: tuple[str, ...], authority: str = "callpath lab authority") -> Certificate:
+def issued(
+    stem: str, names: tuple[str, ...], authority: str = "callpath lab authority"
+) -> Certificate:
     pair = _authority(authority).issue(stem.replace("/", "-"), names)
     leaf = x509.load_pem_x509_certificate(pair.chain.read_bytes())
-    der = leaf.public_bytes(_DER)
+    der = leaf.public_bytes(Encoding.DER)
     until = leaf.not_valid_after_utc.replace(tzinfo=datetime.UTC).timestamp()
     trusted = authority != interceptor.AUTHORITY
     made = _known[der] = Certificate(der, names, trusted, until)
     return made
-
-
-_DER = __import__("cryptography").hazmat.primitives.serialization.Encoding.DER
 
 
 def shown(stem: str, names: tuple[str, ...]) -> Callable[[str], Certificate]:
@@ -266,9 +266,7 @@ class Session:
 
 
 def _fits(pattern: str, name: str) -> bool:
-    return pattern == name or (
-        pattern.startswith("*.") and name.partition(".")[2] == pattern[2:]
-    )
+    return pattern == name or (pattern.startswith("*.") and name.partition(".")[2] == pattern[2:])
 
 
 def _error(reason: str) -> ssl.SSLError:

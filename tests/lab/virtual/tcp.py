@@ -2,7 +2,7 @@
 
 Retransmissions (a probe after two round trips, then by the timer, doubled each time), the
 acknowledgement of every segment, slow start, three duplicate acknowledgements, resets that must
-have the exact number (RFC 5961). Nothing about windows, since nobody here sends more than they hold.
+have the exact number (RFC 5961). Nothing about windows: nobody sends more here than they hold.
 """
 
 from __future__ import annotations
@@ -304,4 +304,3 @@ class Endpoint:
         self._stop_timer()
         self.flights.clear()
         self.waiting.clear()
-

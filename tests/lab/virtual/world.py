@@ -54,7 +54,7 @@ def shipped() -> catalogue.Catalogue:
 @cache
 def configuration(profile: str, directory: File) -> Config:
     file = directory / f"{profile}.yaml"
-    research = 'risks: accepted\n' if profile == "research" else ""
+    research = "risks: accepted\n" if profile == "research" else ""
     file.write_text(
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {profile}\n{research}"
@@ -118,14 +118,20 @@ class VirtualWorld:
             mock.patch.object(udp, "socket", module),
             mock.patch.object(stream, "socket", module),
             mock.patch.object(address, "socket", module),
-            mock.patch.object(address, "local_addresses", lambda: own),
+            mock.patch.object(address, "local_addresses", return_value=own),
             mock.patch.object(tls, "context", secrecy.context),
             mock.patch.object(tls, "believing", secrecy.believing),
-            mock.patch.object(network, "attachment", lambda key: self.here.attachment),
-            mock.patch("agent.core.default_route", lambda: ("wan0", "")),
-            mock.patch("agent.core.is_tunnel", lambda interface: self.here.tunnel),
+            mock.patch.object(network, "attachment", side_effect=self._attachment),
+            mock.patch("agent.core.default_route", return_value=("wan0", "")),
+            mock.patch("agent.core.is_tunnel", side_effect=self._is_tunnel),
         ):
             yield
+
+    def _attachment(self, _key: bytes) -> str:
+        return self.here.attachment
+
+    def _is_tunnel(self, _interface: str) -> bool:
+        return self.here.tunnel
 
     def run(self, work: Awaitable[Any]) -> Any:
         async def inside() -> Any:
@@ -177,6 +183,11 @@ class Agent:
         for task in running.values():
             task.result()
         await asyncio.sleep(max(0.0, until - clock.now))
+
+    async def stop_asking(self) -> None:
+        """What a process that ends leaves behind is its store."""
+        await self.core.stop()
+        self.core = Core(self.config, self.store, AgentFigures(), lambda update: None)
 
     async def stop(self) -> None:
         await self.core.stop()
