@@ -239,7 +239,7 @@ _ADDRESSES = (
         on(lambda s: preset("ip_reject", remote=relays(s), protocol="udp")),
         says(CALL, "blocked", "ip_reject|udp_relay_block"),
         goal=FAST,
-        later=True,
+        later="no rule reads a router's word about datagrams",
     ),
 )
 
@@ -483,7 +483,7 @@ _TLS = (
         says(WEB, "degraded|blocked", "tls_sni_drop"),
         beside=(WA_MEDIA,),
         minutes=30.0,
-        later=True,
+        later="no rule counts chances",
     ),
     one(
         "a man in the middle",
@@ -516,7 +516,7 @@ _TLS = (
         on(lambda s: fingerprinted(s)),
         says(WEB, "blocked|unreachable", "tls_fingerprint_block"),
         beside=(WA_MEDIA, WA_CHAT),
-        later=True,
+        later="no rule compares greetings",
     ),
     one(
         "first segment passes, half of the flows",
@@ -525,7 +525,7 @@ _TLS = (
         says(WEB, "degraded|blocked", "flow_freeze|tls_sni_drop_delayed"),
         beside=(WA_MEDIA, WA_CHAT),
         minutes=30.0,
-        later=True,
+        later="no rule counts segments",
     ),
 )
 
@@ -565,7 +565,7 @@ _FLOWS = (
             (says(TG_WEB, "ok"),),
             (says(TG_WEB, "degraded", mechanism),),
             beside=(TG_MEDIA, CHAT),
-            later=True,
+            later="no rule reads transfers",
         )
         for name, what, rules, more, mechanism in (
             (
@@ -681,7 +681,7 @@ _DATAGRAMS = (
         on(lambda s: preset("stun", remote=relays(s, "whatsapp"))),
         says(WA_CALL, "blocked|degraded", "udp_stun_signature"),
         goal=FAST,
-        later=True,
+        later="two thirds of these relays never had the older form of STUN asked",
     ),
     one(
         "DTLS swallowed",

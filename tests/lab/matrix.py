@@ -12,10 +12,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import IO
 
 from tests.lab import rehearsal
 from tests.lab.scenario import Expected, Scenario
@@ -27,20 +28,21 @@ SHARE = 0.97
 """Of the runs that must end with the right status and first mechanism."""
 GROUP = 5
 INNOCENT_GROUP = 25
+QUICK = 20.0
+"""Minutes of a scenario that a quick run still plays."""
 PROFILES = ("client", "research")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _arguments(arguments)
     chosen = [s for s in SCENARIOS.values() if not given.only or given.only in s.name]
+    if given.quick:
+        chosen = [s for s in chosen if s.minutes <= QUICK]
     started = time.monotonic()
-    found = _virtual(chosen, given)
-    real = _real(chosen, given)
+    with Path(given.keep or os.devnull).open("w") as kept:
+        found = list(_keeping(_virtual(chosen, given), kept, real=False))
+        real = list(_keeping(_real(chosen, given), kept, real=True))
     spent = time.monotonic() - started
-    if given.keep:
-        Path(given.keep).write_text(
-            "".join(json.dumps({**asdict(f), "real": f in real}) + "\n" for f in (*found, *real))
-        )
     text = page(chosen, found, real, spent)
     if given.out == "-":
         print(text)
@@ -58,36 +60,37 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--labs", type=int, default=2, help="laboratories at a time")
     parser.add_argument("--no-real", action="store_true", help="the virtual clock only")
     parser.add_argument("--no-research", action="store_true", help="profile: client only")
+    parser.add_argument("--quick", action="store_true", help="without what takes hours")
     parser.add_argument("--keep", default="", help="file for every single run, one JSON a line")
     parser.add_argument("--out", default=str(ROOT / "docs" / "matrix.md"))
     return parser.parse_args(arguments)
 
 
-def _virtual(chosen: Sequence[Scenario], given: argparse.Namespace) -> list[Found]:
+def _keeping(runs: Iterable[Found], kept: IO[str], *, real: bool) -> Iterator[Found]:
+    for number, one in enumerate(runs, 1):
+        kept.write(json.dumps({**asdict(one), "real": real}) + "\n")
+        kept.flush()
+        if real or number % 100 == 0:
+            print(f"{number} runs{' for real' * real}", file=sys.stderr, flush=True)
+        yield one
+
+
+def _virtual(chosen: Sequence[Scenario], given: argparse.Namespace) -> Iterator[Found]:
     guilty = [s for s in chosen if not s.innocent]
     innocent = [s for s in chosen if s.innocent]
-    seeds = list(range(1, given.seeds + 1))
+    seeds = range(1, given.seeds + 1)
     work = []
     for profile in PROFILES[: 1 if given.no_research else 2]:
         work += groups(guilty, profile, seeds, GROUP)
     work += groups(innocent, "client", range(1, given.innocent_seeds + 1), INNOCENT_GROUP)
-    total, found = sum(len(group.runs) for group in work), []
-    for one in played(work, given.jobs):
-        found.append(one)
-        if len(found) % 100 == 0:
-            print(f"{len(found)} of {total} runs", file=sys.stderr, flush=True)
-    return found
+    return played(work, given.jobs)
 
 
-def _real(chosen: Sequence[Scenario], given: argparse.Namespace) -> list[Found]:
+def _real(chosen: Sequence[Scenario], given: argparse.Namespace) -> Iterator[Found]:
     if given.no_real:
-        return []
+        return iter(())
     names = [s.name for s in chosen if rehearsal.rehearsable(s) and not s.ipv6]
-    found = []
-    for one in rehearsal.rehearsed(names, "client", given.labs):
-        found.append(one)
-        print(f"{len(found)} of {len(names)} for real", file=sys.stderr, flush=True)
-    return found
+    return rehearsal.rehearsed(names, "client", given.labs)
 
 
 def holds(found: Iterable[Found]) -> bool:
@@ -124,6 +127,9 @@ def page(
         "|---|---|---|---|---|",
     ]
     lines += [_innocent_row(s, found, real) for s in chosen if s.innocent]
+    waiting = [f"- {s.name}: {s.later}" for s in chosen if s.later]
+    if waiting:
+        lines += ["", "## Waiting (†)", "", *waiting]
     return "\n".join([*lines, "", *_misses(found)])
 
 
@@ -143,8 +149,8 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[s
         "that jumps, with the shipped catalogue, the default schedule, no twin, no outside view;",
         "and once for real in the network namespaces, as one `callpath check` after a healthy one.",
         "",
-        f"- Right status and first mechanism: {right} of {len(counted)} runs ({share}), rows that",
-        "  wait for later rules left out (†).",
+        f"- Right status and first mechanism: {right} of {len(counted)} runs ({share}), those",
+        "  that wait for later rules (†) left out.",
         f"- Innocent worlds: {len(innocent)} runs, {accused} with somebody accused at likely or",
         "  better.",
         f"- For real: {sum(f.right for f in real)} of {len(real)}.",

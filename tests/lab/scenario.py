@@ -64,7 +64,7 @@ class Scenario:
     ``client`` is what the client profile should say; ``research``, where it says more, what that
     one should. ``beside`` names channels that are hit as well and about which nothing is claimed.
     ``minutes`` is how long it is watched; ``goal``: minutes within which design 6 wants the state.
-    ``later``: the rules that name it are not there yet, so it does not count for the share.
+    ``later``: what is missing until it can be told; until then it does not count for the share.
     ``virtual``: why it cannot be played in the namespaces. ``cold``: without a healthy start.
     ``most``: seeds that are enough.
     """
@@ -78,7 +78,7 @@ class Scenario:
     minutes: float = 14.0
     goal: float | None = None
     innocent: bool = False
-    later: bool = False
+    later: str = ""
     virtual: str = ""
     ipv6: bool = False
     cold: bool = False

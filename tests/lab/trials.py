@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.lab import innocent, interference
 from tests.lab.scenario import Scenario
@@ -53,12 +54,33 @@ def _runs(scenarios: Sequence[Scenario], seeds: Sequence[int]) -> tuple[tuple[st
 def played(groups: Sequence[Group], jobs: int) -> Iterator[Found]:
     """Every run of every group, ``jobs`` groups at once, as they end."""
     context = multiprocessing.get_context("fork")
-    with context.Pool(jobs, maxtasksperchild=1) as pool:
-        for found in pool.imap_unordered(play_group, groups):
-            yield from found
+    ended = context.SimpleQueue()
+    with context.Pool(jobs, _tell, (ended,), maxtasksperchild=1) as pool:
+        pool.map_async(_play_group, groups, chunksize=1)
+        for _ in range(sum(len(group.runs) for group in groups)):
+            yield ended.get()
 
 
-def play_group(group: Group) -> list[Found]:
+_ended: Any = None
+
+
+def _tell(ended: Any) -> None:
+    global _ended
+    _ended = ended
+
+
+def _play_group(group: Group) -> None:
+    left = set(group.runs)
+    try:
+        for found in play_group(group):
+            left.discard((found.scenario, found.seed))
+            _ended.put(found)
+    except BaseException:  # or the others would wait for these for ever
+        for name, seed in left:
+            _ended.put(Found(name, group.profile, seed, error=traceback.format_exc()[-2000:]))
+
+
+def play_group(group: Group) -> Iterator[Found]:
     logging.disable(logging.ERROR)  # what a world does to the agent is not news
     with tempfile.TemporaryDirectory() as directory:
         healthy = started(
@@ -67,12 +89,10 @@ def play_group(group: Group) -> list[Found]:
         gc.collect()
         gc.freeze()  # or every copy would copy it all
         gc.disable()
-        found = []
         for name, seed in sorted(group.runs, key=lambda run: phase_of(run[1])):
             if not group.cold:
                 healthy.go_on(phase_of(seed))
-            found.append(_copied(healthy, SCENARIOS[name], seed))
-        return found
+            yield _copied(healthy, SCENARIOS[name], seed)
 
 
 def _copied(healthy: Started, scenario: Scenario, seed: int) -> Found:
