@@ -169,7 +169,6 @@ _ADDRESSES = (
         on(lambda s: preset("ip_drop", remote=some_centres(s))),
         says(CHAT, "degraded", "ip_drop"),
         beside=(TG_MEDIA,),
-        goal=FAST,
     ),
     one(
         "half of the data centres refused",
@@ -177,7 +176,6 @@ _ADDRESSES = (
         on(lambda s: preset("ip_refuse", remote=some_centres(s))),
         says(CHAT, "degraded", "ip_reject"),
         beside=(TG_MEDIA,),
-        goal=FAST,
     ),
     one(
         "port 443 of the data centres dropped",
@@ -200,7 +198,6 @@ _ADDRESSES = (
         on(lambda s: preset("ip_drop", remote=data_centres(s), family=6)),
         says(CHAT, "degraded", "ip_drop"),
         beside=(TG_MEDIA,),
-        goal=FAST,
         ipv6=True,
     ),
     one(
@@ -209,7 +206,6 @@ _ADDRESSES = (
         on(lambda s: preset("ip_drop", remote=data_centres(s), family=4)),
         says(CHAT, "degraded", "ip_drop"),
         beside=(TG_MEDIA,),
-        goal=FAST,
         ipv6=True,
     ),
     one(
@@ -702,7 +698,6 @@ _DATAGRAMS = (
             )
         ),
         says(CALL, "degraded"),
-        goal=FAST,
     ),
     one(
         "datagrams of calls' size dropped",
