@@ -2,12 +2,13 @@
 # make test   set up everything and run all tests
 # make demo   the agent inside the simulated internet, page on http://127.0.0.1:22550
 # make bench  the figures that README and docs claim
+# make lab    every scenario, thousands of runs on a virtual clock and once for real: docs/matrix.md
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test setup setup-dev demo bench lint lock clean pythons
+.PHONY: run test setup setup-dev demo bench lab lint lock clean pythons
 
 run: setup
 	$(BIN)/callpath run $(ARGS)
@@ -48,6 +49,10 @@ demo: setup-dev
 bench: setup-dev
 	sh scripts/system-packages bench
 	$(BIN)/python -m bench
+
+lab: setup-dev
+	sh scripts/system-packages
+	$(BIN)/python -m tests.lab.matrix $(ARGS)
 
 # Newest versions that the ranges in pyproject.toml allow.
 lock:

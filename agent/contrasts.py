@@ -301,17 +301,20 @@ def _nowhere(named: Failed, around: Around) -> list[FollowUp]:
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:
-    if around.system is None or around.neutral is None:
+    """One name of each channel, and one of a control's beside them all."""
+    if around.system is None or around.neutral is None or not silent:
         return []
     address, port = around.system
-    return [
-        FollowUp(o, config, differs, PacedQuery(name), address, port, facts={"query": name})
-        for config, o in list(silent)[:1]
-        for differs, name in (
-            (Differs.TIME, config.host),
-            (Differs.QUERY, around.neutral.name),
-        )
-    ]
+    asks: dict[str, FollowUp] = {}
+    for config, o in silent:
+        facts: dict[str, Fact] = {"query": config.host}
+        probe = PacedQuery(config.host)
+        ask = FollowUp(o, config, Differs.TIME, probe, address, port, facts=facts)
+        asks.setdefault(config.target.channel, ask)
+    (config, o), name = silent[0], around.neutral.name
+    probe = PacedQuery(name)
+    beside = FollowUp(o, config, Differs.QUERY, probe, address, port, facts={"query": name})
+    return [*asks.values(), beside]
 
 
 def _echoes(silent: Failed, twin: Companion, *, research: bool) -> list[FollowUp]:

@@ -133,13 +133,12 @@ def _other_names_ok(case: Case, group: Group) -> Sighting | None:
 
 
 def _interleaved_ok(case: Case, group: Group) -> Sighting | None:
-    """Five queries for the name and five for a control's, in turn, at the same resolver."""
+    """Five queries for the name and five for a control's, in turn, at the same resolver; those
+    serve the names of every channel in the round."""
     again = [
         c for c in case.contrasts(Differs.TIME) if c.contrast and c.contrast.of in group.members
     ]
-    other = [
-        c for c in case.contrasts(Differs.QUERY) if c.contrast and c.contrast.of in group.members
-    ]
+    other = case.contrasts(Differs.QUERY)
     if not again or not other:
         return None
     silent = all(c.facts.get("answered") == 0 for c in again)

@@ -252,10 +252,19 @@ class Runner:
             if result is None or not result.measured.observations:
                 self._not_asked(name, under_way)
                 continue
+            if self._is_residual(name, result):
+                self._skips.append("residual")
+                continue
             finished.append(result)
             self._remember(name, result)
         skipped, self._skips = tuple(self._skips), []
         return Ran(tuple(finished), frozenset(self._running), skipped)
+
+    def _is_residual(self, name: str, finished: Finished) -> bool:
+        """A connection that fails while a filter may remember what we asked before (M5)."""
+        seen = self.seen.get(name, Seen())
+        began = min(o.at for o in finished.measured.observations)
+        return finished.ask.partial and began < seen.asked.until and not _only_connected(finished)
 
     def _remember(self, name: str, finished: Finished) -> None:
         seen = self.seen.setdefault(name, Seen())

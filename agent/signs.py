@@ -45,6 +45,9 @@ ANSWERING = 0.8
 """Share of what this round's controls sent that must be answered for silence elsewhere to be full
 evidence: on a lossy line a control works too, at its third try."""
 ORDINARY = (443, 3478)
+LOSSY, LOST = 0.05, 3
+"""Share and number of packets lost to an owner's answering servers from which silence of others
+may be loss on the way to that operator."""
 
 
 def see(sign: Sign, case: Case, group: Group) -> Sighting | None:
@@ -171,7 +174,24 @@ def _full_evidence(case: Case, group: Group) -> Sighting | None:
     lost = sum(map(_transmissions, group.observations))
     again = [o for o in case.contrasts(Differs.PORT) if o.address in group.addresses]
     lost += sum(_transmissions(o) for o in again if not o.works)
-    return Sighting(lost >= ENOUGH and share >= ANSWERING, ids(controls))
+    heard = lost >= ENOUGH and share >= ANSWERING and not _way_is_lossy(case, group)
+    return Sighting(heard, ids(controls))
+
+
+def _way_is_lossy(case: Case, group: Group) -> bool:
+    """Do the owner's servers that answer lose packets too?"""
+    sent = lost = 0
+    for o in _owners(case):
+        if o.id in group.members or not (o.works or connects(o)) or o.failed:
+            continue
+        again, asked = o.facts.get("retransmissions"), o.facts.get("requests")
+        if isinstance(asked, int):
+            answered_ones = o.facts.get("answered")
+            missing = asked - answered_ones if isinstance(answered_ones, int) else 0
+            sent, lost = sent + asked, lost + missing
+        elif isinstance(again, int):
+            sent, lost = sent + 1 + again, lost + again
+    return lost >= LOST and lost > LOSSY * sent
 
 
 def _share_answered(controls: Iterable[Observation]) -> float:
@@ -235,10 +255,16 @@ def _down_outside(case: Case, group: Group) -> Sighting | None:
 
 
 def _owner_answers(case: Case, group: Group) -> Sighting | None:
-    """Something of the owner's beside what failed: a sibling, another port or protocol. A name at
-    a resolver is not the owner's server."""
+    """Something of the owner's beside what failed: a sibling, another port or protocol, and not
+    before it failed: an owner may go down during a round. A name at a resolver is not the owner's
+    server."""
     others = [o for o in _owners(case) if o.id not in group.members]
-    return holds_of(others, lambda o: o.works)
+    since = _since(group)
+    return holds_of(others, lambda o: o.works and o.at >= since)
+
+
+def _since(group: Group) -> float:
+    return min(o.at for o in group.observations)
 
 
 def _owners(case: Case) -> list[Observation]:
@@ -247,7 +273,8 @@ def _owners(case: Case) -> list[Observation]:
 
 
 def _owner_tcp(case: Case, group: Group) -> Sighting | None:
-    return holds_of(over_tcp(_owners(case)), connects)
+    since = _since(group)
+    return holds_of(over_tcp(_owners(case)), lambda o: connects(o) and o.at >= since)
 
 
 # --- addresses ---------------------------------------------------------------------------------
@@ -281,7 +308,17 @@ def _other_ports_silent(case: Case, group: Group) -> Sighting | None:
 def _other_port_ok(case: Case, group: Group) -> Sighting | None:
     at = over_tcp(_everything(case))
     there = [o for o in at if o.address in group.addresses and o.id not in group.members]
-    return holds_of(there, lambda o: connects(o) or symptom_of(o) is Symptom.CONNECT_REFUSED)
+    silent = {address: _first(group, address) for address in group.addresses}
+
+    def answers(o: Observation) -> bool:
+        heard = connects(o) or symptom_of(o) is Symptom.CONNECT_REFUSED
+        return heard and o.at >= silent[o.address or ""]
+
+    return holds_of(there, answers)
+
+
+def _first(group: Group, address: str) -> float:
+    return min(o.at for o in group.observations if o.address == address)
 
 
 def _answered_before(case: Case, group: Group) -> Sighting | None:

@@ -195,6 +195,17 @@ def test_a_silent_name_is_held_against_a_controls():
     assert {a.address for a in pair} == {"192.0.2.53"}
 
 
+def test_each_channels_silent_name_is_held_against_one_pair_of_queries():
+    media = target("w3", channel="media", probe=W1.probe, host="w3.test", port=443)
+    asks = asked(name(W1, Failure.TIMEOUT), name(media, Failure.TIMEOUT))
+    pair = [(a.differs, a.probe.query) for a in asks if isinstance(a.probe, PacedQuery)]
+    assert sorted(pair) == [
+        (Differs.QUERY, "neutral.test"),
+        (Differs.TIME, "w1.test"),
+        (Differs.TIME, "w3.test"),
+    ]
+
+
 def test_the_target_is_asked_where_a_trusted_resolver_says_it_is():
     f = hello(W1, Failure.WRONG_NAME, ELSEWHERE)
     told = trusted(f, "tcp", ("10.0.0.1", A1))

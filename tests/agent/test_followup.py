@@ -236,8 +236,8 @@ async def test_from_the_second_round_on_the_neutral_name_goes_first(tmp_path, mo
         shown = await made.run_messenger("m", Beat(0))
         assert web(shown).status is Status.OK
         wire.censor = True
-        for _ in range(40):
-            await asyncio.sleep(0.25)
+        for _ in range(10):
+            await asyncio.sleep(INTERVAL)  # the sibling is asked again only then
             wire.heard.clear()
             shown = await made.run_messenger("m", Beat(0))
             if web(shown).status is Status.BLOCKED:

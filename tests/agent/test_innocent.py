@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.case import Case, Differs
+from agent.diagnosis import Evidence
 from agent.verdicts import find
 from probes.model import SURE, Failure, Mechanism, Role, Step, VantageStatus
 from tests.agent.building import judgement, seen, target
@@ -31,15 +32,18 @@ from tests.agent.gradual import (
 from tests.agent.worlds import (
     A1,
     A2,
+    AFTER,
     ALL_UDP,
     ELSEWHERE,
     R1,
     R2,
     R3,
+    SIBLING,
     T1,
     T2,
     W1,
     W2,
+    Failed,
     _calls,
     _calls_lossy,
     _denied,
@@ -82,6 +86,41 @@ def owner_down() -> Case:
     failed = [syn(T1), syn(T2)]
     silent = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
     return case(failed, channel="chat", beside=[], contrasts=silent)
+
+
+def owner_goes_down(channel: str = "chat") -> Case:
+    """During this round: what it asked before then still answered, and so did another port."""
+    before = (SIBLING, seen(SIBLING, None, Step.CONNECT, address=SIBLING.host, at=5.0))
+    if channel == "call":
+        failed = [_later(udp(r), 8.0) for r in (R1, R2, R3)]
+        asked = [dress(failed[0], 0, cookie=False)]
+    else:
+        failed = [_later(syn(t), 8.0) for t in (T1, T2)]
+        asked = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
+    return case(failed, channel=channel, beside=[before], contrasts=asked)
+
+
+def port_goes_down() -> Case:
+    """The whole machine does, during this round: the other port was asked before."""
+    failed = [_later(syn(t), 8.0) for t in (T1, T2)]
+    return case(failed, channel="chat", contrasts=[port(f, 443, None) for f in failed])
+
+
+def _later(failed: Failed, at: float) -> Failed:
+    return failed[0], replace(failed[1], at=at)
+
+
+def lossy_transit(of: str) -> Case:
+    """An evening on the way to one operator: some packets of every connection to it are lost, and
+    of a few connections all."""
+    whole = WORLDS[of]()
+    others = [
+        (t, seen(t, None, Step.CONNECT, address=t.host, at=AFTER, retransmissions=n % 2))
+        for n in range(12)
+        for t in [target(f"x{n}", channel="media", probe=T1.probe, host=f"198.51.100.{50 + n}")]
+    ]
+    beside = tuple((Evidence(t, (o,), 0.0, True, True), (o,)) for t, o in others)
+    return replace(whole, seen=(*whole.seen, *beside))
 
 
 def hanging(failure: Failure = Failure.TIMEOUT, **facts: object) -> Case:
@@ -339,6 +378,10 @@ INNOCENT: list[Callable[[], Case]] = [
     transit,
     server_down,
     owner_down,
+    owner_goes_down,
+    lambda: owner_goes_down("call"),
+    port_goes_down,
+    *((lambda rule=rule: lossy_transit(rule)) for rule in ("R12", "R13", "R19", "R20", "R38a")),
     hanging,
     lambda: hanging(clienthello_acked=True),
     lambda: hanging(Failure.RESET),

@@ -105,6 +105,26 @@ async def test_that_it_connects_does_not_undo_what_the_handshake_said(clock):
     assert rounds.concluded(ran) == {"a"}
 
 
+async def test_what_our_own_question_left_behind_is_no_evidence(clock):
+    """A filter that remembers the name refuses whoever comes back: the connection that is asked
+    while the name waits says nothing new."""
+    world = World(resetting={A})
+    of = runner(target("page", probe=FakeTls(world), host=A))
+    await ask(of)
+    cut = of.seen["page"].conclusive
+    world.silent.add(A)
+    clock.forward(60)
+    ran = await ask(of, undecided=frozenset({"call"}))
+    assert world.asked[-1] == (A, True)
+    assert not ran.finished
+    assert "residual" in ran.skipped
+    assert of.seen["page"].conclusive is cut
+    clock.forward(60)  # 90 s after a reset the filter has forgotten
+    ran = await ask(of, undecided=frozenset({"call"}))
+    assert names(ran) == ["page"]
+    assert of.seen["page"].conclusive is not cut
+
+
 async def test_informative_targets_conclude_nothing(clock):
     of = runner(target("a", informative=True), target("b"))
     assert rounds.concluded(await ask(of)) == {"b"}

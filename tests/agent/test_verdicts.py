@@ -295,6 +295,20 @@ def test_a_server_is_thought_up_on_three_conditions_at_once():
     assert up(held_against=one) is None, "one operator's answer says nothing"
 
 
+def test_one_pair_of_queries_serves_every_channel_of_the_round():
+    """The control's name is asked once: its queries explain the silence of each channel's name."""
+    of_another = seen(SIBLING, Failure.TIMEOUT, Step.RESOLVE)
+    made = WORLDS["R06s"]()
+    moved = tuple(
+        replace(c, contrast=Contrast(of_another.id, c.contrast.differs))
+        if c.contrast.differs == Differs.QUERY
+        else c
+        for c in made.known.contrasts
+    )
+    made = replace(made, known=replace(made.known, contrasts=moved))
+    assert [f.rule for f in find(made)] == ["R06s"]
+
+
 def test_an_outside_view_is_believed_before_any_inference():
     alive = up(outside={W1.target: True}, verified=frozenset(), beside=[])
     assert (alive.holds, alive.inferred) == (True, False)

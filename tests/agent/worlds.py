@@ -22,6 +22,8 @@ A1, A2, A3 = "198.51.100.1", "203.0.113.1", "198.51.100.3"
 PREFIXES = ("198.51.100.0/24", "203.0.113.0/24")
 ELSEWHERE = "185.1.2.3"
 RTT = 0.1
+AFTER = 20.0
+"""When in a round something is seen that comes after its failures."""
 
 W1, W2 = (
     target(n, channel="web", probe=HttpsProbe(f"https://{n}.test/"), host=f"{n}.test", port=443)
@@ -114,7 +116,7 @@ def case(
 ) -> Case:
     """``beside``: what else of the owner was seen, one working sibling by default."""
     beside = (
-        [(SIBLING, seen(SIBLING, None, Step.CONNECT, address=SIBLING.host))]
+        [(SIBLING, seen(SIBLING, None, Step.CONNECT, address=SIBLING.host, at=AFTER))]
         if beside is None
         else beside
     )

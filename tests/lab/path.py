@@ -141,7 +141,7 @@ class Path:
         if packet.ttl <= len(self.hops):
             arrivals = self._expired(packet, direction, now)
             word = f"expired {self._where(packet, direction)}"
-        elif (due := self._through(direction, now)) is None:
+        elif (due := self.through(direction, now)) is None:
             arrivals, word = (), "lost"
         else:
             data = packets.with_ttl(packet, packet.ttl - len(self.hops))
@@ -179,7 +179,7 @@ class Path:
         routers = max(1, packet.ttl)
         return routers if direction == OUT else len(self.hops) + 1 - routers
 
-    def _through(self, direction: str, now: float) -> float | None:
+    def through(self, direction: str, now: float) -> float | None:
         """When a packet that nothing stops arrives, or None: the line itself loses it."""
         flow = self._flows[direction]
         loss = self.line.loss_out if direction == OUT else self.line.loss_in

@@ -1,0 +1,108 @@
+"""Every scenario once on the virtual clock, and what the page says of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.lab import innocent, interference, matrix, trials
+from tests.lab.scenario import says
+from tests.lab.trial import Found
+from tests.lab.trials import SCENARIOS
+from tests.lab.world import ROOT
+
+RULED_OUT = {s.name for s in SCENARIOS.values() if s.later}
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """In a process of its own, since every run is a copy of it."""
+    kept: Path = tmp_path_factory.mktemp("matrix") / "runs.jsonl"
+    few = ("--seeds", "1", "--innocent-seeds", "2", "--quick", "--no-real", "--no-research")
+    command = [sys.executable, "-m", "tests.lab.matrix", *few, "--jobs", "2"]
+    subprocess.run([*command, "--out", "-", "--keep", str(kept)], cwd=ROOT, check=False)
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    return [Found(**{k: v for k, v in row.items() if k != "real"}) for row in rows]
+
+
+@pytest.mark.slow
+def test_every_scenario_is_played_without_a_bug(played: list[Found]) -> None:
+    assert [f for f in played if f.error] == []
+    quick = {s.name for s in SCENARIOS.values() if s.minutes <= matrix.QUICK}
+    assert {f.scenario for f in played} == quick
+
+
+@pytest.mark.slow
+def test_interference_is_named(played: list[Found]) -> None:
+    counted = [f for f in played if not SCENARIOS[f.scenario].innocent]
+    wrong = [f for f in counted if not f.right and f.scenario not in RULED_OUT]
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_nobody_is_accused_in_innocent_worlds(played: list[Found]) -> None:
+    wrong = [f for f in played if SCENARIOS[f.scenario].innocent and f.accused]
+    assert [f for f in wrong if f.scenario not in RULED_OUT] == []
+
+
+@pytest.mark.slow
+def test_states_come_in_time(played: list[Found]) -> None:
+    late = [
+        f
+        for f in played
+        if (goal := SCENARIOS[f.scenario].goal) is not None
+        and f.scenario not in RULED_OUT
+        and (f.entered is None or f.entered > goal)
+    ]
+    assert late == []
+
+
+def test_there_are_enough_of_them_and_no_name_twice() -> None:
+    assert len(interference.ALL) >= 70
+    assert len({*interference.ALL}) + len({*innocent.ALL}) == len(SCENARIOS)
+
+
+def test_every_seed_of_every_scenario_is_played_once() -> None:
+    chosen = list(SCENARIOS.values())
+    made = trials.groups(chosen, "client", range(1, 8), 3)
+    runs = [run for group in made for run in group.runs]
+    assert len(runs) == len(set(runs))
+    assert set(runs) == {(s.name, seed) for s in chosen for seed in range(1, 8) if seed <= s.most}
+
+
+def found(name: str, **given: object) -> Found:
+    return Found(name, "client", 1, **given)  # type: ignore[arg-type]
+
+
+def test_a_share_below_the_line_fails_and_so_does_one_accusation() -> None:
+    right = [found("relays dropped", right=True) for _ in range(97)]
+    wrong = [found("relays dropped") for _ in range(3)]
+    clean, accusing = found("healthy"), found("healthy", accused=["m c: ip_drop"])
+    assert matrix.holds([*right, *wrong, clean])
+    assert not matrix.holds([*right, *wrong, *wrong, clean])
+    assert not matrix.holds([*right, *wrong, accusing])
+    assert not matrix.holds([*right, found("healthy", error="KeyError")])
+
+
+def test_the_page_says_what_was_found_instead() -> None:
+    s = SCENARIOS["relays dropped"]
+    runs = [
+        found(s.name, right=True, entered=3.0, minutes=3.5, packets=2000),
+        found(s.name, last={"telegram call": "unreachable inconclusive"}),
+    ]
+    text = matrix.page([s], runs, [], 60.0)
+    assert "| relays dropped | S58 | telegram call blocked `udp_relay_block` | 1/2 |" in text
+    assert "3.0, 3.0 (goal 4)" in text
+    assert "| relays dropped | client | telegram call: unreachable inconclusive | 1 |" in text
+
+
+def test_expectations_are_read_as_they_are_written() -> None:
+    e = says("telegram call", "blocked|degraded", "ip_drop|udp_relay_block")
+    assert (e.messenger, e.channel) == ("telegram", "call")
+    assert e.status == ("blocked", "degraded")
+    assert e.mechanism == ("ip_drop", "udp_relay_block")
+    assert says("telegram call", "ok").mechanism == ()
