@@ -147,7 +147,7 @@ class _Sockets:
         self._kernel = kernel
 
     def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> Any:
-        return VirtualSocket(self._kernel, family, kind)
+        return VirtualSocket(self._kernel, family, kind & ~socket.SOCK_NONBLOCK)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(socket, name)
