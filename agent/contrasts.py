@@ -43,6 +43,14 @@ WINDOWS = {
 }
 """Seconds for which a filter may remember that it saw the name (2.2 in the project's notes)."""
 _HELLOS = tuple(WINDOWS)
+_SILENT_OR_CUT = (
+    *_HELLOS,
+    Symptom.ADDRESS_SILENT,
+    Symptom.CONNECT_REFUSED,
+    Symptom.CONNECT_PROHIBITED,
+    Symptom.UDP_SILENT,
+    Symptom.DTLS_SILENT,
+)
 _VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
 
 
@@ -59,7 +67,8 @@ class Neutral:
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
     the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round.
+    everything asked over TCP in the round; ``siblings``: those of the owner's that connected in it,
+    the newest last.
     """
 
     research: bool
@@ -69,6 +78,7 @@ class Around:
     system: tuple[str, int] | None
     heard: frozenset[tuple[str, int]] = frozenset()
     verified: frozenset[str] = frozenset()
+    siblings: tuple[tuple[str, int], ...] = ()
     twin: Companion | None = None
 
 
@@ -140,6 +150,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
     datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
+    asks += _sibling(failed, around)
     if around.twin is not None and datagrams:
         asks += _echoes(datagrams, around.twin, research=around.research)
         if not around.research:
@@ -273,6 +284,20 @@ def _matrix(named: Failed, around: Around) -> list[FollowUp]:
                 )
                 asks.append(replace(follow, facts={"query": config.host, "transport": transport}))
     return asks
+
+
+def _sibling(failed: Failed, around: Around) -> list[FollowUp]:
+    """One of the owner's servers that answered in the round, once more: what answered before the
+    failure says nothing of an owner that went down in between."""
+    silent = [
+        (config, o) for config, o in failed if symptom_of(o) in _SILENT_OR_CUT and _varied(config)
+    ]
+    addresses = {o.address for _, o in silent}
+    others = [place for place in around.siblings if place[0] not in addresses]
+    if not silent or not others:
+        return []
+    (config, o), (address, port) = silent[0], others[-1]
+    return [FollowUp(o, config, Differs.SIBLING, TcpProbe(), address, port)]
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:

@@ -244,7 +244,7 @@ def _since(group: Group) -> float:
 
 def _owners(case: Case) -> list[Observation]:
     asked = [o for _, seen in case.seen for o in seen if o.target.probe != "dns"]
-    return [*asked, *case.contrasts(Differs.PORT)]
+    return [*asked, *case.contrasts(Differs.PORT), *case.contrasts(Differs.SIBLING)]
 
 
 def _owner_tcp(case: Case, group: Group) -> Sighting | None:
