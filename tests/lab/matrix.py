@@ -145,7 +145,7 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[s
         "# The matrix of verdicts",
         "",
         "Made by `make lab` (`python -m tests.lab.matrix`), which plays every scenario of",
-        "`tests/lab/interference.py` and `tests/lab/innocent.py`: the agent's own code on a clock",
+        "`tests/lab/interference` and `tests/lab/innocent.py`: the agent's own code on a clock",
         "that jumps, with the shipped catalogue, the default schedule, no twin, no outside view;",
         "and once for real in the network namespaces, as one `callpath check` after a healthy one.",
         "",
