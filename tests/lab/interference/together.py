@@ -1,4 +1,4 @@
-"""Several at once, and what changes with time: scenarios. S.. and sections are those of the project's notes."""
+"""Several at once, and what changes with time: scenarios."""
 
 from __future__ import annotations
 
