@@ -43,6 +43,8 @@ class Differs(StrEnum):
     """The same check at the address that a trusted resolver named."""
     QUERY = "query"
     """A control's name at the same resolver."""
+    SIBLING = "sibling"
+    """Another server of the owner's, over TCP: is it still there after the failure?"""
     TWIN = "twin"
     """The operator's own server: the same bytes there, or what those are held against there."""
     SERVER = "server"

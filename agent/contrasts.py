@@ -37,6 +37,15 @@ MOST = 3
 RELAYS = 2
 NAMES_ASKED = 2
 _HELLOS = tuple(WINDOWS)
+_SILENT_OR_CUT = (
+    *_HELLOS,
+    Symptom.ADDRESS_SILENT,
+    Symptom.CONNECT_REFUSED,
+    Symptom.CONNECT_PROHIBITED,
+    Symptom.UDP_SILENT,
+    Symptom.UDP_PROHIBITED,
+    Symptom.DTLS_SILENT,
+)
 _VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
 
 
@@ -61,8 +70,8 @@ class Fetched:
 class Around:
     """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
     the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round; ``public``: STUN operators that are silent in it.
-    ``patient``: may it be waited?
+    everything asked over TCP in the round; ``siblings``: those of the owner's that connected in it,
+    the newest last; ``public``: STUN operators silent in it. ``patient``: may it be waited?
     """
 
     research: bool
@@ -72,6 +81,7 @@ class Around:
     system: tuple[str, int] | None
     heard: frozenset[tuple[str, int]] = frozenset()
     verified: frozenset[str] = frozenset()
+    siblings: tuple[tuple[str, int], ...] = ()
     twin: Companion | None = None
     fetched: Fetched | None = None
     public: tuple[tuple[str, int], ...] = ()
@@ -148,6 +158,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     asks += _interleaved(_named_silence(failed), around)
     asks += _nowhere(named, around)
     datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
+    asks += _sibling(failed, around)
     if around.twin is not None and datagrams:
         asks += _echoes(datagrams, around.twin, research=around.research)
         if not around.research:
@@ -298,6 +309,20 @@ def _nowhere(named: Failed, around: Around) -> list[FollowUp]:
         FollowUp(o, config, Differs.NOWHERE, DnsProbe(config.host, resolver=address), address, 53)
         for config, o in list(named)[:1]
     ]
+
+
+def _sibling(failed: Failed, around: Around) -> list[FollowUp]:
+    """One of the owner's servers that answered in the round, once more: what answered before the
+    failure says nothing of an owner that went down in between."""
+    silent = [
+        (config, o) for config, o in failed if symptom_of(o) in _SILENT_OR_CUT and _varied(config)
+    ]
+    addresses = {o.address for _, o in silent}
+    others = [place for place in around.siblings if place[0] not in addresses]
+    if not silent or not others:
+        return []
+    (config, o), (address, port) = silent[0], others[-1]
+    return [FollowUp(o, config, Differs.SIBLING, TcpProbe(), address, port)]
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:

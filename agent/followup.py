@@ -18,6 +18,7 @@ from agent.knobs import FIELD_INTERVAL
 from agent.manners import Manners
 from agent.plan import Cadence
 from agent.rounds import Ran, Runner, control_results
+from agent.sighting import connects
 from agent.vantage import Judgement
 from config.model import MessengerConfig, TargetConfig
 from probes.measure import Check, measure_at
@@ -131,7 +132,7 @@ class Follower:
         failed = _failed(of, ailing)
         if failed and seconds > 0:
             kept = [_of_its_round(c, failed) for c in kept]
-            around = self._around(controls, _heard(of.ran), verified)
+            around = self._around(controls, _heard(of.ran), verified, _connected(of.ran))
             kept += await self._waves(of.messenger, failed, kept, around, _limit(cadence), seconds)
         self.kept[name] = tuple(kept)
         return self.kept[name]
@@ -175,6 +176,7 @@ class Follower:
         controls: Sequence[Evidence],
         heard: frozenset[tuple[str, int]],
         verified: frozenset[str],
+        siblings: tuple[tuple[str, int], ...] = (),
     ) -> Around:
         working = contrasts.neutrals(control_results(controls, set()))
         far = [n for n in working if not self.manners.is_spared(n.address)]
@@ -188,6 +190,7 @@ class Follower:
             system=servers[0] if servers else None,
             heard=heard,
             verified=verified,
+            siblings=siblings,
             twin=self.twin,
             fetched=_fetched(controls),
             public=_silent_stun(controls),
@@ -346,6 +349,16 @@ def _heard(ran: Ran) -> frozenset[tuple[str, int]]:
         for o in f.measured.observations
         if o.address and any(s.step is Step.CONNECT for s in o.steps)
     )
+
+
+def _connected(ran: Ran) -> tuple[tuple[str, int], ...]:
+    found = [
+        (o.at, o.address, f.ask.target.port)
+        for f in ran.finished
+        for o in f.measured.observations
+        if o.address and connects(o)
+    ]
+    return tuple((address, port) for _, address, port in sorted(found))
 
 
 def _differs(c: Observation, differs: Differs) -> bool:

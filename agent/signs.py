@@ -174,8 +174,22 @@ def _full_evidence(case: Case, group: Group) -> Sighting | None:
     lost = sum(map(_transmissions, group.observations))
     again = [o for o in case.contrasts(Differs.PORT) if o.address in group.addresses]
     lost += sum(_transmissions(o) for o in again if not o.works)
-    heard = lost >= ENOUGH and share >= ANSWERING and not _way_is_lossy(case, group)
+    enough = lost >= ENOUGH and share >= ANSWERING
+    heard = enough and not _way_is_lossy(case, group) and _six_works(case, group)
     return Sighting(heard, ids(controls))
+
+
+def _six_works(case: Case, group: Group) -> bool:
+    """Where nothing but IPv6 fails, did a control answer over it after the failure? It breaks on
+    many a line."""
+    if {o.family for o in group.observations} != {"ipv6"}:
+        return True
+    since = _since(group)
+    return any(
+        o.works and o.family == "ipv6" and o.at >= since
+        for r in case.known.controls
+        for o in r.observations
+    )
 
 
 def _way_is_lossy(case: Case, group: Group) -> bool:
@@ -269,7 +283,7 @@ def _since(group: Group) -> float:
 
 def _owners(case: Case) -> list[Observation]:
     asked = [o for _, seen in case.seen for o in seen if o.target.probe != "dns"]
-    return [*asked, *case.contrasts(Differs.PORT)]
+    return [*asked, *case.contrasts(Differs.PORT), *case.contrasts(Differs.SIBLING)]
 
 
 def _owner_tcp(case: Case, group: Group) -> Sighting | None:

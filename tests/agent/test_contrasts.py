@@ -16,6 +16,7 @@ from probes.dtls import DtlsProbe
 from probes.model import Failure, Role, Step
 from probes.net.environment import TrustedResolver
 from probes.stun import StunProbe
+from probes.tcp import TcpProbe
 from probes.turn import TurnProbe
 from probes.twin import Dress, size_of
 from probes.wire import dtls, stun
@@ -204,6 +205,14 @@ def test_each_channels_silent_name_is_held_against_one_pair_of_queries():
         (Differs.TIME, "w1.test"),
         (Differs.TIME, "w3.test"),
     ]
+
+
+def test_another_server_of_the_owner_is_asked_once_after_the_failure():
+    relays = [udp(R1), udp(R2), udp(R3)]
+    asks = asked(*relays, siblings=((ELSEWHERE, 443), ("198.51.100.200", 80), (A1, 80)))
+    (follow,) = [a for a in asks if a.differs is Differs.SIBLING]
+    assert (follow.address, follow.port, follow.probe) == ("198.51.100.200", 80, TcpProbe())
+    assert Differs.SIBLING not in {a.differs for a in asked(*relays)}
 
 
 def test_the_target_is_asked_where_a_trusted_resolver_says_it_is():

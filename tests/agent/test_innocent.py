@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.case import Case, Differs
 from agent.diagnosis import Evidence
 from agent.verdicts import find
-from probes.model import SURE, Failure, Mechanism, Role, Step, VantageStatus
+from probes.model import SURE, Failure, Mechanism, Observation, Role, Step, VantageStatus
 from tests.agent.building import judgement, seen, target
 from tests.agent.gradual import (
     PACE,
@@ -98,6 +98,25 @@ def owner_goes_down(channel: str = "chat") -> Case:
         failed = [_later(syn(t), 8.0) for t in (T1, T2)]
         asked = [port(f, n, Failure.TIMEOUT) for f in failed for n in (443, 80)]
     return case(failed, channel=channel, beside=[before], contrasts=asked)
+
+
+def family_goes_down() -> Case:
+    """IPv6 breaks during this round: the controls were asked over it before, and answered."""
+    six = {"family": "ipv6"}
+    relays = [
+        (r, seen(r, Failure.TIMEOUT, at=8.0, requests=5, address=f"2001:db8:{n}::1", **six))
+        for n, r in enumerate((R1, R2, R3))
+    ]
+    held = tuple(
+        replace(r, observations=(*r.observations, *(_over_six(o) for o in r.observations)))
+        for r in controls()
+    )
+    asked = [dress(relays[0], 0, cookie=False)]
+    return case(relays, channel="call", contrasts=asked, held_against=held)
+
+
+def _over_six(o: Observation) -> Observation:
+    return replace(o, at=5.0, facts={**o.facts, "family": "ipv6", "address": "2001:db8::7"})
 
 
 def port_goes_down() -> Case:
@@ -381,6 +400,7 @@ INNOCENT: list[Callable[[], Case]] = [
     owner_goes_down,
     lambda: owner_goes_down("call"),
     port_goes_down,
+    family_goes_down,
     *((lambda rule=rule: lossy_transit(rule)) for rule in ("R12", "R13", "R19", "R20", "R38a")),
     hanging,
     lambda: hanging(clienthello_acked=True),

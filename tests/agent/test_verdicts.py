@@ -309,6 +309,21 @@ def test_one_pair_of_queries_serves_every_channel_of_the_round():
     assert [f.rule for f in find(made)] == ["R06s"]
 
 
+def test_what_answered_only_before_the_failure_is_asked_again_after_it():
+    before = (SIBLING, seen(SIBLING, None, Step.CONNECT, address=SIBLING.host, at=-5.0))
+    made = WORLDS["R38a"]()
+    own = tuple((e, o) for e, o in made.seen if e.config is not SIBLING)
+    evidence = Evidence(SIBLING, (before[1],), 0.0, True, True)
+    made = replace(made, seen=(*own, (evidence, (before[1],))))
+    assert find(made) == ()
+    again = replace(
+        seen(R1, None, Step.CONNECT, address=SIBLING.host, at=30.0, port=443),
+        contrast=Contrast("o", Differs.SIBLING),
+    )
+    known = replace(made.known, contrasts=(*made.known.contrasts, again))
+    assert [f.rule for f in find(replace(made, known=known))] == ["R38a"]
+
+
 def test_an_outside_view_is_believed_before_any_inference():
     alive = up(outside={W1.target: True}, verified=frozenset(), beside=[])
     assert (alive.holds, alive.inferred) == (True, False)

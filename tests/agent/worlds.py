@@ -169,7 +169,8 @@ def syn(config: TargetConfig, failure: Failure = Failure.TIMEOUT, **facts: Any) 
 
 
 def port(of: Failed, number: int, failure: Failure | None) -> Observation:
-    return contrast(of, Differs.PORT, failure, Step.CONNECT, port=number, retransmissions=3)
+    again = 3 if failure else 0
+    return contrast(of, Differs.PORT, failure, Step.CONNECT, port=number, retransmissions=again)
 
 
 def udp(config: TargetConfig, failure: Failure = Failure.TIMEOUT, **facts: Any) -> Failed:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.lab.actions import Delay, Drop, Lose, Police, Refuse
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
-from tests.lab.interference import data_centres, domestic, on
+from tests.lab.happenings import data_centres, domestic, on
 from tests.lab.path import Line
 from tests.lab.presets import OWN_RESOLVERS, preset
 from tests.lab.scenario import (

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = list(_keeping(_virtual(chosen, given), kept, real=False))
         real = list(_keeping(_real(chosen, given), kept, real=True))
     spent = time.monotonic() - started
-    text = page(chosen, found, real, spent)
+    options = " ".join(sys.argv[1:] if arguments is None else arguments)
+    text = page(chosen, found, real, spent, options)
     if given.out == "-":
         print(text)
     else:
@@ -107,9 +108,13 @@ def holds(found: Iterable[Found]) -> bool:
 
 
 def page(
-    chosen: Sequence[Scenario], found: Sequence[Found], real: Sequence[Found], spent: float
+    chosen: Sequence[Scenario],
+    found: Sequence[Found],
+    real: Sequence[Found],
+    spent: float,
+    options: str = "",
 ) -> str:
-    lines = [*_head(found, real, spent), ""]
+    lines = [*_head(found, real, spent, options), ""]
     guilty = [s for s in chosen if not s.innocent]
     lines += [
         "## Interference",
@@ -133,7 +138,7 @@ def page(
     return "\n".join([*lines, "", *_misses(found)])
 
 
-def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[str]:
+def _head(found: Sequence[Found], real: Sequence[Found], spent: float, options: str) -> list[str]:
     counted = [
         f for f in found if not SCENARIOS[f.scenario].innocent and not SCENARIOS[f.scenario].later
     ]
@@ -144,8 +149,9 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float) -> list[s
     return [
         "# The matrix of verdicts",
         "",
-        "Made by `make lab` (`python -m tests.lab.matrix`), which plays every scenario of",
-        "`tests/lab/interference.py` and `tests/lab/innocent.py`: the agent's own code on a clock",
+        f"Made by `{f'python -m tests.lab.matrix {options}'.strip()}`.",
+        "`make lab` plays all of",
+        "`tests/lab/interference` and `tests/lab/innocent.py`: the agent's own code on a clock",
         "that jumps, with the shipped catalogue, the default schedule, no twin, no outside view;",
         "and once for real in the network namespaces, as one `callpath check` after a healthy one.",
         "",

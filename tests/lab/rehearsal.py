@@ -10,6 +10,7 @@ import multiprocessing
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +70,13 @@ def rehearsed(names: Sequence[str], profile: str, jobs: int) -> Iterator[Found]:
 
 
 def _open() -> None:
-    import atexit
-
     global _lab
     # No daemon's child may have children, and the lab is made of them.
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     _lab = Lab(ipv6=False)
     _lab.__enter__()
-    atexit.register(_lab.__exit__, None, None, None)
+    # A pool's processes end without atexit.
+    Finalize(None, _lab.__exit__, (None, None, None), exitpriority=10)
 
 
 def _rehearse(work: tuple[str, str]) -> Found:

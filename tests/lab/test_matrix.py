@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import innocent, interference, matrix, trials
+from tests.lab import innocent, matrix, trials
+from tests.lab.interference import everything
 from tests.lab.scenario import says
 from tests.lab.trial import Found
 from tests.lab.trials import SCENARIOS
@@ -62,8 +63,8 @@ def test_states_come_in_time(played: list[Found]) -> None:
 
 
 def test_there_are_enough_of_them_and_no_name_twice() -> None:
-    assert len(interference.ALL) >= 70
-    assert len({*interference.ALL}) + len({*innocent.ALL}) == len(SCENARIOS)
+    assert len(everything.ALL) >= 70
+    assert len({*everything.ALL}) + len({*innocent.ALL}) == len(SCENARIOS)
 
 
 def test_every_seed_of_every_scenario_is_played_once() -> None:

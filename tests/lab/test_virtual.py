@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.check import one_round
-from probes.model import Failure, Observation, Report, Step
+from probes.model import Certainty, Failure, Observation, Report, Step
 from probes.net import stream
 from probes.net.environment import Environment
 from probes.stun import StunProbe
@@ -162,6 +162,40 @@ def test_a_strangers_certificate_is_a_strangers(world):
     trail = probe(world, TlsProbe(), world.catalogue.names["telegram.org"][0], 443, "telegram.org")
     assert failure(trail) == (Step.TLS, Failure.UNKNOWN_ISSUER)
     assert trail.facts["certificate_issuer"] == interceptor.AUTHORITY
+
+
+# --- one check by hand ---------------------------------------------------------------------------
+
+COMPLETE = (
+    "chat addresses dropped",
+    "chat addresses refused",
+    "chat addresses prohibited, code 13",
+    "relays dropped",
+    "cookie swallowed at the relays",
+    "all UDP dropped",
+    "answers rewritten to resets",
+    "resets injected",
+    "hellos swallowed",
+    "resolver denies WhatsApp",
+    "resolver gives a private address",
+    "names denied over UDP everywhere",
+    "names swallowed",
+    "false answers beside the true ones",
+    "a man in the middle",
+    "relays and pages of one messenger",
+)
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_one_check_after_a_healthy_one_names_a_complete_block(tmp_path: Path, name: str) -> None:
+    report = virtually(SCENARIOS[name], tmp_path)
+    for e in SCENARIOS[name].client:
+        if f"{e.messenger} {e.channel}" == "whatsapp call":
+            continue  # its relays have not earned their trust by then
+        (d,) = [d for d in report.diagnoses if (d.messenger, d.channel) == (e.messenger, e.channel)]
+        assert d.status in e.status
+        assert str(d.mechanism) in e.mechanism
+        assert d.certainty is Certainty.LIKELY
 
 
 # --- against the namespaces --------------------------------------------------------------------

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import innocent, interference
+from tests.lab import innocent
+from tests.lab.interference import everything
 from tests.lab.scenario import Scenario
 from tests.lab.trial import Found, Started, phase_of, started
 
-SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*interference.ALL, *innocent.ALL)}
+SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*everything.ALL, *innocent.ALL)}
 
 
 @dataclass(frozen=True, slots=True)

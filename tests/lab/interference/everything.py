@@ -1,0 +1,7 @@
+"""Interference, as scenarios: names, addresses, TLS, HTTP, flows and datagrams."""
+
+from __future__ import annotations
+
+from tests.lab.interference import addresses, flows, greetings, names, together
+
+ALL = (*addresses.ALL, *names.ALL, *greetings.ALL, *flows.ALL, *together.ALL)
