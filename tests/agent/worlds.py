@@ -22,7 +22,7 @@ A1, A2, A3 = "198.51.100.1", "203.0.113.1", "198.51.100.3"
 PREFIXES = ("198.51.100.0/24", "203.0.113.0/24")
 ELSEWHERE = "185.1.2.3"
 RTT = 0.1
-AFTER = 20.0
+AFTER = 1000.0
 """When in a round something is seen that comes after its failures."""
 
 W1, W2 = (
