@@ -30,7 +30,7 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 test: setup-dev
 	sh scripts/system-packages container
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not long"
 	$(MAKE) --no-print-directory pythons
 
 # The other supported interpreters of this machine: everything but the lab and the image.
@@ -52,6 +52,7 @@ bench: setup-dev
 
 lab: setup-dev
 	sh scripts/system-packages
+	$(BIN)/python -m pytest -q -m long
 	$(BIN)/python -m tests.lab.matrix $(ARGS)
 
 # Newest versions that the ranges in pyproject.toml allow.

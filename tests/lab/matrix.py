@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [s for s in SCENARIOS.values() if not given.only or given.only in s.name]
     if given.quick:
         chosen = [s for s in chosen if s.minutes <= QUICK]
+    chosen = chosen[:: given.every]
     started = time.monotonic()
     with Path(given.keep or os.devnull).open("w") as kept:
         found = list(_keeping(_virtual(chosen, given), kept, real=False))
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.lab.matrix")
     parser.add_argument("--only", default="", help="scenarios with this in their name")
+    parser.add_argument("--every", type=int, default=1, help="a sample: every so many scenarios")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--innocent-seeds", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -95,12 +95,14 @@ def test_a_freeze_after_so_many_packets(lab: Lab, tmp_path: Path) -> None:
     assert channel["findings"][0]["variant"] == "flow_freeze_packets"
 
 
+@pytest.mark.long
 def test_policing_as_in_2021(lab: Lab, tmp_path: Path) -> None:
     rules = preset("twitter", sni=("*.telegram.org",))
     channel = patiently(lab, tmp_path, "telegram", *rules)[OBJECTS]
     assert said(channel) == ("degraded", "throttle_policed", "likely")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("known", [True, False], ids=["outside view", "alone"])
 def test_shaping(lab: Lab, tmp_path: Path, known: bool) -> None:
     lab.world.rules.line(RTT)
@@ -122,6 +124,7 @@ def test_one_round_suspects_and_says_what_it_did_not_ask(lab: Lab, tmp_path: Pat
     assert "handshake rate" in out
 
 
+@pytest.mark.long
 def test_a_slow_line_for_everyone_accuses_nobody(lab: Lab, tmp_path: Path) -> None:
     lab.world.rules.line(RTT)
     everything = Censor(match(protocol="tcp", ports=443), Shape(32_000, 64_000))

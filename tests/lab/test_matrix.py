@@ -1,4 +1,4 @@
-"""Every scenario once on the virtual clock, and what the page says of it."""
+"""A sample of the scenarios on the virtual clock, and what the page says of it."""
 
 from __future__ import annotations
 
@@ -16,50 +16,36 @@ from tests.lab.trial import Found
 from tests.lab.trials import SCENARIOS
 from tests.lab.world import ROOT
 
-RULED_OUT = {s.name for s in SCENARIOS.values() if s.later}
+EVERY = 3
 
 
-@pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+def played(kept: Path) -> list[Found]:
     """In a process of its own, since every run is a copy of it."""
-    kept: Path = tmp_path_factory.mktemp("matrix") / "runs.jsonl"
-    few = ("--seeds", "1", "--innocent-seeds", "2", "--quick", "--no-real", "--no-research")
-    command = [sys.executable, "-m", "tests.lab.matrix", *few, "--jobs", "2"]
+    few = ("--seeds", "1", "--innocent-seeds", "1", "--quick", "--no-real", "--no-research")
+    command = [sys.executable, "-m", "tests.lab.matrix", *few, "--every", str(EVERY)]
     subprocess.run([*command, "--out", "-", "--keep", str(kept)], cwd=ROOT, check=False)
     rows = [json.loads(line) for line in kept.read_text().splitlines()]
     return [Found(**{k: v for k, v in row.items() if k != "real"}) for row in rows]
 
 
 @pytest.mark.slow
-def test_every_scenario_is_played_without_a_bug(played: list[Found]) -> None:
-    assert [f for f in played if f.error] == []
-    quick = {s.name for s in SCENARIOS.values() if s.minutes <= matrix.QUICK}
-    assert {f.scenario for f in played} == quick
+def test_a_third_of_the_scenarios_end_as_they_should(tmp_path: Path) -> None:
+    """All of them, with many seeds, are for ``make lab``."""
+    found = played(tmp_path / "runs.jsonl")
+    assert [f for f in found if f.error] == []
+    quick = [s.name for s in SCENARIOS.values() if s.minutes <= matrix.QUICK]
+    assert {f.scenario for f in found} == set(quick[::EVERY])
+    counted = [f for f in found if not SCENARIOS[f.scenario].later]
+    guilty = [f for f in counted if not SCENARIOS[f.scenario].innocent]
+    assert len(guilty) > 20
+    assert [f for f in guilty if not f.right] == []
+    assert [f for f in counted if SCENARIOS[f.scenario].innocent and f.accused] == []
+    assert [f for f in counted if _is_late(f)] == []
 
 
-@pytest.mark.slow
-def test_interference_is_named(played: list[Found]) -> None:
-    counted = [f for f in played if not SCENARIOS[f.scenario].innocent]
-    wrong = [f for f in counted if not f.right and f.scenario not in RULED_OUT]
-    assert wrong == []
-
-
-@pytest.mark.slow
-def test_nobody_is_accused_in_innocent_worlds(played: list[Found]) -> None:
-    wrong = [f for f in played if SCENARIOS[f.scenario].innocent and f.accused]
-    assert [f for f in wrong if f.scenario not in RULED_OUT] == []
-
-
-@pytest.mark.slow
-def test_states_come_in_time(played: list[Found]) -> None:
-    late = [
-        f
-        for f in played
-        if (goal := SCENARIOS[f.scenario].goal) is not None
-        and f.scenario not in RULED_OUT
-        and (f.entered is None or f.entered > goal)
-    ]
-    assert late == []
+def _is_late(f: Found) -> bool:
+    goal = SCENARIOS[f.scenario].goal
+    return goal is not None and (f.entered is None or f.entered > goal)
 
 
 def test_there_are_enough_of_them_and_no_name_twice() -> None:

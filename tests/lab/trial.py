@@ -6,6 +6,7 @@ five minutes that the seed chooses.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -144,10 +145,22 @@ def phase_of(seed: int) -> float:
     return random.Random(~seed).uniform(0.0, PHASE)
 
 
+class Bugs(logging.Handler):
+    """What the agent logs as a bug of its own, which it survives and a test must not."""
+
+    def __init__(self, found: Found) -> None:
+        super().__init__(logging.ERROR)
+        self.found = found
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.error = self.found.error or self.format(record)
+
+
 async def _play(of: Started, scenario: Scenario, seed: int) -> Found:
     world, agent = of.world, of.agent
     world.rng.seed(seed)
     found = Found(scenario.name, of.profile, seed)
+    logging.getLogger().addHandler(Bugs(found))  # for good: this process plays nothing else
     watch = Watch(of, scenario, found)
     core, diagnose = agent.core, agent.core.diagnose
 

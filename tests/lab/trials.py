@@ -82,7 +82,7 @@ def _play_group(group: Group) -> None:
 
 
 def play_group(group: Group) -> Iterator[Found]:
-    logging.disable(logging.ERROR)  # what a world does to the agent is not news
+    logging.disable(logging.WARNING)  # what a world does to the agent is not news
     with tempfile.TemporaryDirectory() as directory:
         healthy = started(
             group.profile, group.start, Path(directory), ipv6=group.ipv6, cold=group.cold

@@ -157,18 +157,19 @@ def _first(data: bytes) -> tuple[int, bytes, bytes] | None:
 
 
 def context(alpn: tuple[str, ...], ca_file: str, pinned: bool = False) -> Context:
-    return Context(alpn, verifies=not pinned, short=False)
+    return Context(alpn, verifies=not pinned)
 
 
-def believing(alpn: Any = (), *, short: bool = False) -> Context:
-    return Context(tuple(alpn), verifies=False, short=short)
+def believing(alpn: Any = (), **form: bool) -> Context:
+    """``form``: as ``tls.believing`` takes it."""
+    return Context(tuple(alpn), verifies=False, form=frozenset(k for k, v in form.items() if v))
 
 
 @lru_cache(maxsize=4096)
-def _hello(name: str, alpn: tuple[str, ...], short: bool) -> bytes:
+def _hello(name: str, alpn: tuple[str, ...], form: frozenset[str]) -> bytes:
     """OpenSSL's own, once per name and setting."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    made = _believing(alpn, short=short)
+    made = _believing(alpn, **dict.fromkeys(form, True))
     session = made.wrap_bio(incoming, outgoing, server_hostname=name)
     try:
         session.do_handshake()
@@ -178,8 +179,10 @@ def _hello(name: str, alpn: tuple[str, ...], short: bool) -> bytes:
 
 
 class Context:
-    def __init__(self, alpn: tuple[str, ...], *, verifies: bool, short: bool) -> None:
-        self.alpn, self.verifies, self.short = alpn, verifies, short
+    def __init__(
+        self, alpn: tuple[str, ...], *, verifies: bool, form: frozenset[str] = frozenset()
+    ) -> None:
+        self.alpn, self.verifies, self.form = alpn, verifies, form
 
     def wrap_bio(
         self, incoming: Any, outgoing: Any, server_side: bool = False, server_hostname: str = ""
@@ -200,7 +203,7 @@ class Session:
     def do_handshake(self) -> None:
         if not self.greeted:
             self.greeted = True
-            self.outgoing.write(_hello(self.name, self.made.alpn, self.made.short))
+            self.outgoing.write(_hello(self.name, self.made.alpn, self.made.form))
             raise ssl.SSLWantReadError
         self.data += self.incoming.read()
         if self.data and self.data[0] not in (HANDSHAKE, ALERT):
@@ -250,7 +253,7 @@ class Session:
         return len(data)
 
     def version(self) -> str:
-        return "TLSv1.2" if self.made.short else "TLSv1.3"
+        return "TLSv1.2" if self.made.form else "TLSv1.3"
 
     def cipher(self) -> tuple[str, str, int]:
         return ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
