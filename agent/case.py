@@ -45,6 +45,8 @@ class Differs(StrEnum):
     """A control's name at the same resolver."""
     SIBLING = "sibling"
     """Another server of the owner's, over TCP: is it still there after the failure?"""
+    CONTROL = "control"
+    """A control, over TLS: is its certificate still its own after the failure?"""
     TWIN = "twin"
     """The operator's own server: the same bytes there, or what those are held against there."""
     SERVER = "server"

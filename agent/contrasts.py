@@ -159,6 +159,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
     asks += _nowhere(named, around)
     datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
     asks += _sibling(failed, around)
+    asks += _control(failed, around)
     if around.twin is not None and datagrams:
         asks += _echoes(datagrams, around.twin, research=around.research)
         if not around.research:
@@ -323,6 +324,15 @@ def _sibling(failed: Failed, around: Around) -> list[FollowUp]:
         return []
     (config, o), (address, port) = silent[0], others[-1]
     return [FollowUp(o, config, Differs.SIBLING, TcpProbe(), address, port)]
+
+
+def _control(failed: Failed, around: Around) -> list[FollowUp]:
+    """A control once more: what reads everything may have begun after the round's were asked."""
+    strange = _with(failed, Symptom.STRANGE_CERTIFICATE)
+    if not strange or around.neutral is None:
+        return []
+    (config, o), at = strange[0], around.neutral
+    return [FollowUp(o, config, Differs.CONTROL, TlsProbe(at.name), at.address, at.port)]
 
 
 def _interleaved(silent: Failed, around: Around) -> list[FollowUp]:

@@ -15,6 +15,8 @@ ENOUGH = 5
 RETURNING = 0.8
 MSS = 1200
 """Bytes of a hello that certainly fits into one segment."""
+PROMPT = 4.0
+"""Seconds; a probe waits for ten."""
 
 
 def _tls_elsewhere(case: Case, _: Group) -> Sighting | None:
@@ -37,8 +39,11 @@ def _neutral(case: Case, group: Group) -> list[tuple[Observation, Observation]]:
 
 
 def _passes(symptom: Symptom, c: Observation) -> bool:
-    """Any byte of the server's will do, but where a few packets passed it must complete."""
-    return c.ok if symptom is Symptom.HELLO_ACKED else spoke(c)
+    """Any byte of the server's will do, but where a few packets passed it must complete, and soon:
+    of a slow server's answers some come in time."""
+    if symptom is not Symptom.HELLO_ACKED:
+        return spoke(c)
+    return c.ok and all(s.seconds < PROMPT for s in c.steps if s.step is Step.TLS)
 
 
 def _neutral_ok(case: Case, group: Group) -> Sighting | None:
@@ -146,6 +151,20 @@ def _clean_controls(case: Case, group: Group) -> Sighting | None:
     controls = of_role(case, Role.FOREIGN, Role.DOMESTIC)
     theirs = {str(o.facts.get("certificate_issuer")) for r in controls for o in r.observations}
     return Sighting(clean.holds and not theirs & set(_issuers(group)), clean.evidence)
+
+
+def _clean_since(case: Case, group: Group) -> Sighting | None:
+    """What reads everything may have begun during the round, after the controls were asked."""
+    since = min(o.at for o in group.observations)
+    secure = [
+        o
+        for r in of_role(case, Role.FOREIGN, Role.DOMESTIC)
+        for o in r.observations
+        if any(s.step is Step.TLS for s in o.steps)
+    ]
+    return holds_of(
+        [*secure, *case.contrasts(Differs.CONTROL)], lambda o: o.works and o.at >= since
+    )
 
 
 def _page_redirects(case: Case, group: Group) -> Sighting | None:
@@ -277,6 +296,7 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.ONE_ISSUER: _one_issuer,
     Sign.STRANGE_ISSUER: _strange_issuer,
     Sign.CLEAN_CONTROLS: _clean_controls,
+    Sign.CLEAN_SINCE: _clean_since,
     Sign.PAGE_REDIRECTS: _page_redirects,
     Sign.RELAYS: _relays,
     Sign.EVERY_DRESS_SILENT: _every_dress_silent,

@@ -106,7 +106,7 @@ _HELLOS = (
             (symptom,),
             (S.NEUTRAL_OK, S.TLS_ELSEWHERE),
             variant,
-            0.90,
+            0.70,  # what fails of the messenger is another matter, and not explained by it
             f"the encrypted resolver's own name {what}; its address answers a neutral one",
         )
         for rule, symptom, variant, what in (

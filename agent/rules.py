@@ -289,6 +289,7 @@ _TLS = (
         "tls_mitm",
         0.80,
         "a stranger's certificate stands before several of these servers and before no other",
+        firm=(S.CLEAN_SINCE,),
     ),
     Rule(
         "R25s",

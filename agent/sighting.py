@@ -38,6 +38,7 @@ class Sign(StrEnum):
     ONE_ISSUER = "one stranger's certificate stands before several targets [C5]"
     STRANGE_ISSUER = "the certificate is of an unknown issuer"
     CLEAN_CONTROLS = "the controls' certificates are in order [C9]"
+    CLEAN_SINCE = "a control's certificate was in order after the failure"
     TRUSTED_PASSES = "a trusted resolver's answer passes the certificate or owner test [C9]"
     TRUSTED_DIFFERS = "no trusted resolver gives that answer [C8]"
     TRUSTED_DENIES = "a trusted resolver knows no address either [C8]"

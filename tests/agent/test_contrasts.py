@@ -17,6 +17,7 @@ from probes.model import Failure, Role, Step
 from probes.net.environment import TrustedResolver
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
+from probes.tls import TlsProbe
 from probes.turn import TurnProbe
 from probes.twin import Dress, size_of
 from probes.wire import dtls, stun
@@ -76,14 +77,14 @@ def asked(*failed: Any, **given: Any) -> list[contrasts.FollowUp]:
     [
         (hello(W1, Failure.RESET), {Differs.NAME}),
         (hello(W1, Failure.TIMEOUT, clienthello_acked=True), {Differs.NAME}),
-        (hello(W1, Failure.UNKNOWN_ISSUER), set()),
+        (hello(W1, Failure.UNKNOWN_ISSUER), {Differs.CONTROL}),
         (syn(T1), {Differs.PORT}),
         (syn(T1, Failure.REFUSED), set()),
         (udp(R1), {Differs.DRESS, Differs.TIME}),
         (udp(R1, Failure.LOSSY), set()),
         (name(W1, Failure.NO_ADDRESS), {Differs.RESOLVER}),
         (name(W1, Failure.TIMEOUT), {Differs.RESOLVER, Differs.TIME, Differs.QUERY}),
-        (hello(W1, Failure.WRONG_NAME, ELSEWHERE), {Differs.RESOLVER}),
+        (hello(W1, Failure.WRONG_NAME, ELSEWHERE), {Differs.RESOLVER, Differs.CONTROL}),
     ],
 )
 def test_each_failure_has_its_own_contrasts(failed, differs):
@@ -411,3 +412,15 @@ def test_a_name_is_asked_where_no_resolver_is_by_research_only():
     assert (ask.address, ask.port, ask.probe.query) == (FAR.address, 53, W1.host)
     for given in ({}, {"research": True, "far": None}):
         assert Differs.NOWHERE not in {a.differs for a in asked(f, **given)}
+
+
+def test_a_strangers_certificate_has_a_control_asked_once_more():
+    f = hello(W1, Failure.UNKNOWN_ISSUER, certificate_issuer="stranger")
+    asks, _ = contrasts.first(MESSENGER, [f], around())
+    again = [a for a in asks if a.differs is Differs.CONTROL]
+    assert [(a.probe, a.address, a.port) for a in again] == [
+        (TlsProbe(CALM.name), CALM.address, CALM.port)
+    ]
+    reset = hello(W1, Failure.RESET)
+    asks, _ = contrasts.first(MESSENGER, [reset], around())
+    assert not [a for a in asks if a.differs is Differs.CONTROL]

@@ -332,6 +332,8 @@ async def test_an_outside_view_decides_where_nothing_else_of_the_owner_answers(
 RESEARCH = {"profile": "research", "risks": "accepted"}
 
 
+@pytest.mark.slow
+@pytest.mark.long  # and needs a machine that is not busy: in so short a minute
 async def test_patience_tells_what_one_round_can_only_suspect(tmp_path):
     """A filter that cuts one program's hellos: three of each in turn, where a minute is 2 s."""
     for patient, certainty in ((False, Certainty.SUSPECTED), (True, Certainty.LIKELY)):

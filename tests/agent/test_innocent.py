@@ -332,6 +332,33 @@ def lossy_line(rule: str) -> Case:
     return replace(made, known=replace(made.known, controls=lossy))
 
 
+def proxy_begins() -> Case:
+    """What reads everything begins in the middle of a round, after the controls were asked."""
+    made = WORLDS["R25"]()
+    controls = tuple(
+        replace(r, observations=tuple(replace(o, at=1.0) for o in r.observations))
+        for r in made.known.controls
+    )
+    return replace(made, known=replace(made.known, controls=controls))
+
+
+def slow_servers() -> Case:
+    """Nine seconds to every answer: the neutral name came through by luck."""
+    made = WORLDS["R20"]()
+    slow = tuple(
+        replace(
+            c, steps=tuple(replace(s, seconds=9.2) if s.step is Step.TLS else s for s in c.steps)
+        )
+        for c in made.known.contrasts
+    )
+    return replace(made, known=replace(made.known, contrasts=slow))
+
+
+def resolver_cut() -> Case:
+    """What fails of the messenger is its own matter, while an encrypted resolver is cut off."""
+    return WORLDS["R11"]()
+
+
 def transit() -> Case:
     """Loss on the way to one operator, in the evening."""
     return _calls_lossy(controls())
@@ -393,6 +420,10 @@ INNOCENT: list[Callable[[], Case]] = [
     lambda: border(Failure.TIMEOUT, Failure.TIMEOUT, Failure.TIMEOUT),
     cached_abroad,
     congestion,
+    proxy_begins,
+    slow_servers,
+    resolver_cut,
+    WORLDS["R11r"],
     *((lambda r=r: lossy_line(r)) for r in ("R12", "R13", "R18", "R19", "R20", "R38a", "R49")),
     transit,
     server_down,

@@ -49,6 +49,7 @@ def _web(name: str, role: Role, failure: Failure | None, **facts: Any) -> Contro
     config = control(name, role, probe=probe, host=f"{name}.test", port=443)
     before = (Step.RESOLVE, Step.CONNECT, Step.TLS) if failure is None else (Step.RESOLVE,)
     step = Step.EXCHANGE if failure is None else Step.CONNECT
+    facts = {"at": AFTER, **facts}
     return ControlResult(config, (seen(config, failure, step, before=before, **facts),), True)
 
 
