@@ -261,6 +261,7 @@ class OutsideView:
             try:
                 await self.refresh()
             except Exception:
+                # A bug costs the view, which then is not measured, and never the agent.
                 log.exception("bug in reading the outside view")
             self._read.set()
             await asyncio.sleep(pause)

@@ -168,6 +168,7 @@ class Schedule:
         try:
             await self._work(name, beat)
         except Exception:
+            # A bug costs its own round: the next one comes all the same.
             log.exception("bug in the round of %s", name)
 
     def _dropped(self, event: Any) -> None:

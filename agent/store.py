@@ -236,7 +236,7 @@ def _state_from(value: dict[str, object]) -> ChannelState:
     def votes(key: str) -> tuple[Vote, ...]:
         rows: list[dict[str, object]] = value[key]  # type: ignore[assignment] # written by save_states
         return tuple(
-            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"]))  # type: ignore[arg-type]
+            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"]))  # type: ignore[arg-type] # as written
             for r in rows
         )
 
@@ -244,11 +244,11 @@ def _state_from(value: dict[str, object]) -> ChannelState:
     since = value["since"]
     return ChannelState(
         confirmed=Status(str(confirmed)) if confirmed else None,
-        since=float(since) if since is not None else None,  # type: ignore[arg-type]
+        since=float(since) if since is not None else None,  # type: ignore[arg-type] # as written
         intermittent=bool(value["intermittent"]),
         votes=votes("votes"),
         window=votes("window"),
-        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined]
+        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined] # a list
     )
 
 

@@ -122,7 +122,7 @@ class Trail:
     def count(self, sent: int, received: int, bytes_sent: int, bytes_received: int) -> None:
         """Add packets and bytes (IP headers included) to this run and to the agent's totals."""
         self.facts["sent"] = int(self.facts.get("sent", 0)) + sent  # type: ignore[arg-type] # ours: always int
-        self.facts["received"] = int(self.facts.get("received", 0)) + received  # type: ignore[arg-type]
+        self.facts["received"] = int(self.facts.get("received", 0)) + received  # type: ignore[arg-type] # as above
         self.env.traffic.add(bytes_sent, bytes_received)
 
 

@@ -173,7 +173,7 @@ def footprint(desk: Twin) -> int:
     """Bytes of all that it remembers."""
     flows = sum(sys.getsizeof(f) + sys.getsizeof(f.seen) for f in desk.flows.values())
     tables = (desk.stun._left, desk.echo._left, desk.flows, desk.counts)
-    keys = sum(sys.getsizeof(k) + 100 for t in tables for k in t)  # type: ignore[attr-defined]
+    keys = sum(sys.getsizeof(k) + 100 for t in tables for k in t)  # type: ignore[attr-defined] # dicts, of several kinds
     return flows + keys + sum(map(sys.getsizeof, tables))
 
 

@@ -73,7 +73,7 @@ async def test_every_dress_is_answered_and_counted(known: Companion, env: Enviro
     seen = await ask(known, dress, env)
     assert seen.ok
     assert (seen.facts["answered"], seen.facts["received_by_peer"]) == (5, 5)
-    assert abs(float(seen.facts["received_by_peer_at"]) - time.time()) < 60  # type: ignore[arg-type]
+    assert abs(float(seen.facts["received_by_peer_at"]) - time.time()) < 60  # type: ignore[arg-type] # ours: a float
     assert [s.step for s in seen.steps] == [Step.EXCHANGE]
 
 
@@ -132,7 +132,7 @@ async def test_answers_lost_on_the_way_back_are_told_from_requests_lost_on_the_w
 
 
 @contextlib.asynccontextmanager
-async def _one_way(door: TwinDoor, drop_there, drop_back) -> AsyncIterator[int]:  # type: ignore[no-untyped-def]
+async def _one_way(door: TwinDoor, drop_there, drop_back) -> AsyncIterator[int]:  # type: ignore[no-untyped-def] # two tests of a datagram
     """A path in front of the twin that loses what it is told to."""
     loop = asyncio.get_running_loop()
     back = 0

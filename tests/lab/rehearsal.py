@@ -6,10 +6,11 @@ One healthy round, then the scenario, then another round. What needs time, one r
 from __future__ import annotations
 
 import json
-import multiprocessing
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,15 @@ def rehearsable(scenario: Scenario) -> bool:
 
 def rehearsed(names: Sequence[str], profile: str, jobs: int) -> Iterator[Found]:
     """Each scenario once, ``jobs`` laboratories at a time."""
-    work = [(name, profile) for name in names]
-    with multiprocessing.get_context("fork").Pool(jobs, initializer=_open) as pool:
-        yield from pool.imap_unordered(_rehearse, work)
-        pool.close()
-        pool.join()
+    # Not multiprocessing's Pool: its processes may have no children, and a lab is made of them.
+    with ProcessPoolExecutor(jobs, get_context("fork"), initializer=_open) as pool:
+        work = [pool.submit(_rehearse, (name, profile)) for name in names]
+        for done in as_completed(work):
+            yield done.result()
 
 
 def _open() -> None:
     global _lab
-    # No daemon's child may have children, and the lab is made of them.
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     _lab = Lab(ipv6=False)
     _lab.__enter__()
     # A pool's processes end without atexit.

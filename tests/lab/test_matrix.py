@@ -62,7 +62,7 @@ def test_every_seed_of_every_scenario_is_played_once() -> None:
 
 
 def found(name: str, **given: object) -> Found:
-    return Found(name, "client", 1, **given)  # type: ignore[arg-type]
+    return Found(name, "client", 1, **given)  # type: ignore[arg-type] # fields of Found
 
 
 def test_a_share_below_the_line_fails_and_so_does_one_accusation() -> None:

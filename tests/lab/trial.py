@@ -125,7 +125,7 @@ class Started:
 
     def play(self, scenario: Scenario, seed: int) -> Found:
         """Play ``scenario`` to its end; this process is of no further use."""
-        return self.world.run(_play(self, scenario, seed))  # type: ignore[no-any-return]
+        return self.world.run(_play(self, scenario, seed))  # type: ignore[no-any-return] # what _play returns
 
 
 def started(
@@ -172,7 +172,7 @@ async def _play(of: Started, scenario: Scenario, seed: int) -> Found:
     stage = VirtualStage(world, agent, seed)
     begun = world.clock.now
     watch.began, watch.sent = begun, world.kernel.sent
-    core.diagnose = watched  # type: ignore[method-assign]
+    core.diagnose = watched  # type: ignore[method-assign] # seen on its way
     happenings = sorted(scenario.happens, key=lambda it: it[0]) or [(0.0, lambda stage: None)]
     ends = [minute for minute, _ in happenings[1:]] + [scenario.minutes]
     for (minute, happen), end in zip(happenings, ends, strict=True):
