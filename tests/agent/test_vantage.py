@@ -200,6 +200,8 @@ def test_foreign_names_that_are_denied_are_no_closed_border_while_others_pass_it
     assert judge([*denied, domestic, stun("s0"), stun("s1")], QUIET).abroad
     assert not judge([*denied, domestic, result(trusted, T)], QUIET).abroad, "nothing passes it"
     assert not judge([*denied, domestic], QUIET).abroad
+    own = replace(control("own", Role.RESOLVER), probe=DnsProbe("a.test"))
+    assert not judge([*denied, domestic, result(own)], QUIET).abroad, "it stands at home"
 
 
 def test_one_name_that_does_not_resolve_is_its_own_trouble():

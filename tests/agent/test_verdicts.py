@@ -17,6 +17,7 @@ from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step
 from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
 from tests.agent.gradual import WORLDS
+from tests.agent.innocent import proxy_begins
 from tests.agent.worlds import (
     MESSENGER,
     R1,
@@ -30,6 +31,7 @@ from tests.agent.worlds import (
     echo,
     hello,
     neutral,
+    syn,
     udp,
 )
 
@@ -394,3 +396,22 @@ def test_what_the_controls_lose_between_them_is_congestion_too():
     assert "R34" not in fired(case([one], **channel, held_against=controls(answered=5)))
     assert "R34" in fired(case([one], **channel, held_against=controls(answered=3)))
     assert "R34" not in fired(case([one], **channel, held_against=controls(answered=4)))
+
+
+def test_a_reset_refuses_and_icmp_from_the_way_forbids():
+    """A server that does not listen resets; a firewall's usual word is "port unreachable"."""
+    for from_target, expected in ((None, set()), (True, set()), (False, {"R14"})):
+        told = {} if from_target is None else {"icmp_from_target": from_target}
+        failed = [syn(t, Failure.REFUSED, **told) for t in (T1, T2)]
+        found = fired(case(failed, channel="chat", nearest={}))
+        assert found & {"R14", "R14a"} == expected
+
+
+def test_a_control_asked_after_a_strangers_certificate_makes_it_firm():
+    made = proxy_begins()
+    again = contrast((W1, made.seen[0][1][0]), Differs.CONTROL, at=11.0)
+    sure = find(replace(made, known=replace(made.known, contrasts=(again,))))[0]
+    assert (sure.rule, sure.certainty) == ("R25", Certainty.LIKELY)
+    before = replace(again, at=1.0)
+    held = find(replace(made, known=replace(made.known, contrasts=(before,))))[0]
+    assert (held.rule, held.certainty) == ("R25", Certainty.SUSPECTED)

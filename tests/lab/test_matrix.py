@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.lab import innocent, matrix, trials
 from tests.lab.interference import everything
 from tests.lab.scenario import says
-from tests.lab.trial import Found
+from tests.lab.trial import Bugs, Found
 from tests.lab.trials import SCENARIOS
 from tests.lab.world import ROOT
 
@@ -46,6 +47,21 @@ def test_a_third_of_the_scenarios_end_as_they_should(tmp_path: Path) -> None:
 def _is_late(f: Found) -> bool:
     goal = SCENARIOS[f.scenario].goal
     return goal is not None and (f.entered is None or f.entered > goal)
+
+
+def test_a_bug_of_the_agents_own_is_an_error_of_the_run() -> None:
+    found = Found("any", "client", 1)
+    log, handler = logging.getLogger("callpath.test"), Bugs(found)
+    log.addHandler(handler)
+    log.propagate = False
+    try:
+        log.warning("what a world does")
+        assert found.error == ""
+        log.error("bug in the check %s", "a")
+        log.error("bug in the check %s", "b")
+    finally:
+        log.removeHandler(handler)
+    assert found.error == "bug in the check a"
 
 
 def test_there_are_enough_of_them_and_no_name_twice() -> None:
