@@ -79,12 +79,17 @@ def _trusted_udp_wrong(case: Case, group: Group) -> Sighting | None:
     return holds_of(asked, lambda c: _is_right(case, c) is False)
 
 
-def _trusted_right(*transports: str) -> Callable[[Case, Group], Sighting | None]:
-    def look(case: Case, group: Group) -> Sighting | None:
-        asked = _contrasts(case, group, *transports)
-        return holds_of(asked, lambda c: _is_right(case, c) is True)
+def _trusted_tcp_right(case: Case, group: Group) -> Sighting | None:
+    return holds_of(_contrasts(case, group, "tcp"), lambda c: _is_right(case, c) is True)
 
-    return look
+
+def _trusted_secured_right(case: Case, group: Group) -> Sighting | None:
+    """For whichever of the messenger's names: there are fewer encrypted transports than channels,
+    and each is asked about one name."""
+    asked = [
+        c for c in case.contrasts(Differs.RESOLVER) if c.facts.get("transport") in ("tls", "https")
+    ]
+    return holds_of(asked, lambda c: _is_right(case, c) is True)
 
 
 def _answer_fails(case: Case, group: Group) -> Sighting | None:
@@ -207,8 +212,8 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.TRUSTED_DIFFERS: _trusted_differs,
     Sign.TRUSTED_DENIES: _trusted_denies,
     Sign.TRUSTED_UDP_WRONG: _trusted_udp_wrong,
-    Sign.TRUSTED_TCP_RIGHT: _trusted_right("tcp"),
-    Sign.TRUSTED_SECURED_RIGHT: _trusted_right("tls", "https"),
+    Sign.TRUSTED_TCP_RIGHT: _trusted_tcp_right,
+    Sign.TRUSTED_SECURED_RIGHT: _trusted_secured_right,
     Sign.ANSWER_FAILS: _answer_fails,
     Sign.UNVERIFIABLE: _unverifiable,
     Sign.OTHER_NAMES_OK: _other_names_ok,

@@ -19,6 +19,8 @@ from tests.agent.building import judgement, seen, target
 from tests.agent.gradual import WORLDS
 from tests.agent.innocent import proxy_begins
 from tests.agent.worlds import (
+    A1,
+    ELSEWHERE,
     MESSENGER,
     R1,
     SIBLING,
@@ -30,8 +32,10 @@ from tests.agent.worlds import (
     controls,
     echo,
     hello,
+    name,
     neutral,
     syn,
+    trusted,
     udp,
 )
 
@@ -217,6 +221,16 @@ def test_a_neutral_name_that_fails_proves_nothing_after_the_targets_own():
     passes = case([f], contrasts=[replace(neutral(f), at=20.0)])
     (group,) = groups(passes)
     assert see(Sign.NEUTRAL_OK, passes, group).holds
+
+
+@pytest.mark.parametrize("answers", [(A1,), (ELSEWHERE,)], ids=["the owner's", "a stranger's"])
+def test_an_encrypted_answer_for_another_name_of_the_messenger_serves_a_third_channel(answers):
+    """Encrypted resolvers are dealt out, one to a channel, and there are fewer than channels."""
+    f = name(W1, Failure.NO_ADDRESS, rcode="NXDOMAIN")
+    other = (replace(W1, host="chat.example.org"), f[1])
+    asked = [trusted(f, "udp", (), "NXDOMAIN"), trusted(f, "tcp", (A1,))]
+    found = find(case([f], contrasts=[*asked, trusted(other, "tls", answers)]))
+    assert found[0].rule == ("R05" if answers == (A1,) else "R06")
 
 
 def test_where_a_few_packets_passed_the_neutral_name_must_complete():

@@ -12,6 +12,7 @@ from probes.model import Failure, Step
 from probes.net.environment import Environment
 from tests.probes.certificates import NAME, Certificate
 from tests.probes.servers import (
+    COUNTED,
     SHORT,
     answering,
     close_after_first_bytes,
@@ -48,7 +49,7 @@ async def test_any_certificate_will_do(env: Environment, good: Certificate) -> N
 )
 async def test_it_is_told_whether_the_server_said_anything(env, behave, failure, spoke) -> None:
     async with tcp_server(behave) as server:
-        seen = await observe(HelloProbe("neutral.test"), server.port, env, timeout=SHORT)
+        seen = await observe(HelloProbe("neutral.test"), server.port, env, timeout=COUNTED)
     assert seen.failed.step is Step.TLS
     assert seen.failed.failure is failure
     assert seen.facts["server_spoke"] is spoke
@@ -208,7 +209,7 @@ class Freezing:
 async def test_a_burst_counts_what_came_of_each(env, answers, works) -> None:
     server_side = Freezing(answers)
     async with tcp_server(server_side) as server:
-        seen = await observe(BurstProbe(NAME), server.port, env, timeout=SHORT)
+        seen = await observe(BurstProbe(NAME), server.port, env, timeout=COUNTED)
     assert seen.ok is works
     assert server_side.hellos == seen.facts["handshakes"] == 6
     assert seen.facts["answered"] == answers

@@ -95,7 +95,7 @@ async def test_a_server_hello_counts_as_well(env: Environment) -> None:
 async def test_each_misbehaviour_has_its_word(
     env: Environment, answer: Answer, failure: Failure
 ) -> None:
-    seen = await ask(env, answer, SHORT)
+    seen = await ask(env, answer, COUNTED)
     assert seen.failed.step is Step.EXCHANGE
     assert seen.failed.failure is failure
     assert seen.works is (failure is Failure.TLS_ALERT)
@@ -148,7 +148,7 @@ async def test_answers_to_hellos_not_yet_sent_do_not_count(env: Environment) -> 
         return []
 
     async with udp_server(spray) as server:
-        seen = await observe(DtlsProbe(), server.port, env, timeout=SHORT)
+        seen = await observe(DtlsProbe(), server.port, env, timeout=COUNTED)
     assert seen.failed.failure is Failure.LOSSY
     assert seen.facts["answered"] == 1
     assert seen.facts["unexpected"] == 4

@@ -17,6 +17,7 @@ from probes.net.environment import Environment
 from tests.probes.certificates import NAME, Authority, Certificate
 from tests.probes.programs import need, running
 from tests.probes.servers import (
+    COUNTED,
     NASTY,
     SHORT,
     Behaviour,
@@ -210,7 +211,7 @@ async def test_a_date_that_is_none_is_left_out(env: Environment, date: str) -> N
 async def test_each_misbehaviour_has_its_word(
     env: Environment, good: Certificate, behave: Behaviour, failure: Failure, secured: bool
 ) -> None:
-    seen = await get(env, behave, good.server() if secured else None, timeout=SHORT)
+    seen = await get(env, behave, good.server() if secured else None, timeout=COUNTED)
     assert seen.failed.step is Step.EXCHANGE
     assert seen.failed.failure is failure
     assert not seen.works

@@ -259,7 +259,7 @@ def omit_address(_number: int, data: bytes) -> Reply:
 async def test_each_misbehaviour_has_its_word(
     env: Environment, answer: Answer, failure: Failure, dress: Dress
 ) -> None:
-    seen = await ask(env, answer, SHORT, dress=dress)
+    seen = await ask(env, answer, COUNTED, dress=dress)
     assert seen.failed.step is Step.EXCHANGE
     if dress is Dress.RFC3489 and answer is omit_address:
         failure = Failure.WRONG_ID  # it answers with a cookie that was not in the request's id
@@ -432,7 +432,7 @@ async def test_each_misbehaviour_of_a_stream_has_its_word(
     tls = good.server() if transport == "tls" else None
     async with tcp_server(behave, tls=tls) as server:
         probe = StunProbe(transport=transport)
-        seen = await observe(probe, server.port, env, host=NAME, timeout=SHORT)
+        seen = await observe(probe, server.port, env, host=NAME, timeout=COUNTED)
     assert seen.steps[-1].step is Step.EXCHANGE
     assert len(seen.steps) == (3 if tls else 2)
     assert (seen.failed and seen.failed.failure) == failure

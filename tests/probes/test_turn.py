@@ -65,7 +65,7 @@ async def test_each_misbehaviour_has_its_word(
 ) -> None:
     async with udp_server(answer) as server:
         probe = TurnProbe(realm="relay.test")
-        seen = await observe(probe, server.port, env, timeout=SHORT)
+        seen = await observe(probe, server.port, env, timeout=COUNTED)
     assert seen.failed.step is Step.EXCHANGE
     assert seen.failed.failure is failure
     assert not seen.works
@@ -73,7 +73,7 @@ async def test_each_misbehaviour_has_its_word(
 
 async def test_another_realm_is_kept_as_a_fact(env: Environment) -> None:
     async with udp_server(challenge) as server:
-        seen = await observe(TurnProbe(realm="mine.test"), server.port, env, timeout=SHORT)
+        seen = await observe(TurnProbe(realm="mine.test"), server.port, env, timeout=COUNTED)
     assert seen.failed.failure is Failure.BAD_REPLY
     assert seen.facts["realm"] == "relay.test"
     assert seen.facts["unexpected"] >= 1
@@ -91,7 +91,7 @@ async def test_any_code_counts_where_no_realm_is_expected(env: Environment) -> N
 async def test_a_nasty_realm_is_cleaned_in_fact_and_detail(env: Environment) -> None:
     realm = NASTY.encode()[:1500]
     async with udp_server(lambda n, data: [stun_refusal(data, 401, (stun.REALM, realm))]) as server:
-        seen = await observe(TurnProbe(realm="relay.test"), server.port, env, timeout=SHORT)
+        seen = await observe(TurnProbe(realm="relay.test"), server.port, env, timeout=COUNTED)
     assert_clean(seen.facts["realm"])
     assert seen.failed.detail.isprintable()
     assert len(seen.failed.detail) < 200
