@@ -2,7 +2,8 @@
 
 Fast kinds are asked every round. Handshakes make the peer do public-key work and trip burst rules:
 they are asked every ``handshake_interval``, with their connect step alone in between, and every
-round while something has just changed and is not decided yet.
+round while something has just changed and is not decided yet. A channel's handshakes are spread
+over the interval: a filter is met by the first of them and not only when the turn of all comes.
 """
 
 from __future__ import annotations
@@ -74,10 +75,11 @@ def plan(
     ``undecided`` names the channels whose state is not settled: they are asked in full.
     """
     due: list[Ask] = []
+    phases = _phases(targets, cadence)
     for target in targets:
         seen = asked.get(target.target.name, Asked())
         pressing = target.target.channel in undecided
-        wanted = _is_due(target, seen, cadence, pressing, now)
+        wanted = _is_due(target, seen, cadence, pressing, phases.get(target.target.name), now)
         waits = wanted and _waits(seen, cadence, now)
         if wanted and not waits:
             due.append(Ask(target, partial=False))
@@ -109,21 +111,44 @@ def turn_of(target: TargetConfig, cadence: Cadence, group_size: int) -> float:
     return max(interval_of(target, cadence), rounds * cadence.interval)
 
 
+def _phases(targets: Sequence[TargetConfig], cadence: Cadence) -> dict[str, float]:
+    """Where in the interval the turn of each handshake comes, by target, for channels of several.
+    Controls are left together: whether the line works is judged by all of them."""
+    channels: dict[str, list[str]] = {}
+    for target in targets:
+        if target.probe.handshake and target.interval is None and target.role is None:
+            if not _transfers(target):
+                channels.setdefault(target.target.channel, []).append(target.target.name)
+    return {
+        name: (cadence.phase + index / len(names)) % 1
+        for names in channels.values()
+        if len(names) > 1
+        for index, name in enumerate(names)
+    }
+
+
 def _is_due(
-    target: TargetConfig, seen: Asked, cadence: Cadence, pressing: bool, now: float
+    target: TargetConfig,
+    seen: Asked,
+    cadence: Cadence,
+    pressing: bool,
+    phase: float | None,
+    now: float,
 ) -> bool:
     interval = interval_of(target, cadence)
     if _transfers(target):
         return _is_on_grid(seen.full, interval, cadence.phase, now)
     if pressing and target.interval is None:
         interval = min(interval, cadence.interval)
+    elif phase is not None:
+        return _is_on_grid(seen.full, interval * (1 + JITTER / 2), phase, now)
     return _elapsed(now, seen.full, interval)
 
 
 def _is_on_grid(since: float, interval: float, phase: float, now: float) -> bool:
     """Due when a line of the grid was passed after the one that ``since`` was nearest to: the first
-    time at once, the second 3 to 9 hours later, from then on every six. Whatever was left out is
-    due in the next round, and in step with the others at the next line."""
+    time at once, the second half an interval to one and a half later, from then on once in each.
+    Whatever was left out is due in the next round, and in step with the others at the next line."""
     if since <= 0 or since > now:
         return True
     return math.floor(now / interval - phase) > math.floor(since / interval - phase + 0.5)

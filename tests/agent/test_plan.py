@@ -48,6 +48,40 @@ def test_intervals(probe, since_full, expected):
     assert asks([target("x", probe=probe)], asked, now) == expected
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.7])
+def test_a_channels_handshakes_are_spread_over_their_interval(phase):
+    """So that what only a handshake shows is met within a round or two, and pressed from then on."""
+    cadence = dataclasses.replace(CADENCE, phase=phase)
+    names = ("a", "b", "c", "d", "e")
+    targets = [target(n, probe=TLS) for n in names]
+    asked: dict[str, Asked] = {}
+    rounds: list[list[str]] = []
+    since: dict[str, list[float]] = {}
+    for number in range(60):
+        now = 10_000.0 + number * 66
+        made = plan.plan(targets, asked, CALM, cadence, now)
+        assert {ask.target.target.name for ask in made} == set(names)  # connects in between
+        rounds.append([ask.target.target.name for ask in made if not ask.partial])
+        for ask in made:
+            before = asked.get(ask.target.target.name, Asked())
+            asked[ask.target.target.name] = Asked(now, before.full if ask.partial else now)
+        for name in rounds[-1]:
+            since.setdefault(name, []).append(now)
+    assert set(rounds[0]) == set(names)
+    assert all(len(full) == 1 for full in rounds[8:])
+    for times in since.values():
+        gaps = [b - a for a, b in itertools.pairwise(times)]
+        assert 150 <= gaps[0] <= 330 * 1.5 + 66
+        assert all(264 <= gap <= 396 for gap in gaps[1:])
+
+
+def test_controls_shake_hands_together():
+    targets = [control(n, probe=TLS) for n in ("a", "b", "c")]
+    asked = {n: Asked(10_000, 10_000) for n in ("a", "b", "c")}
+    assert {n for n, partial in asks(targets, asked, 10_300) if not partial} == {"a", "b", "c"}
+    assert not {n for n, partial in asks(targets, asked, 10_200) if not partial}
+
+
 def test_a_handshake_is_asked_every_round_while_its_channel_is_undecided():
     asked = {n: Asked(10_000, 10_000) for n in ("x", "other")}
     targets = [target("x", probe=TLS), target("other", probe=TLS, channel="web")]
