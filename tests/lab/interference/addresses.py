@@ -177,6 +177,5 @@ ALL = (
         on(lambda s: preset("ip_reject", remote=relays(s), protocol="udp")),
         says(CALL, "blocked", "ip_reject|udp_relay_block"),
         goal=FAST,
-        later="no rule reads a router's word about datagrams",
     ),
 )

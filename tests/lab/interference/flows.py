@@ -50,7 +50,6 @@ _FLOWS = (
             (says(TG_WEB, "ok"),),
             (says(TG_WEB, "degraded", mechanism),),
             beside=(TG_MEDIA, CHAT),
-            later="no rule reads transfers",
         )
         for name, what, rules, more, mechanism in (
             (
@@ -167,7 +166,6 @@ _DATAGRAMS = (
         on(lambda s: preset("stun", remote=relays(s, "whatsapp"))),
         says(WA_CALL, "blocked|degraded", "udp_stun_signature"),
         goal=FAST,
-        later="two thirds of these relays never had the older form of STUN asked",
     ),
     one(
         "DTLS swallowed",

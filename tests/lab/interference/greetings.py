@@ -68,7 +68,6 @@ ALL = (
         "sni_drop_delayed",
         "tls_sni_drop_delayed",
         status="blocked|degraded",
-        later="its names wait 450 s for one another, so that three bad rounds take 15 minutes",
     ),
     one(
         "resets with the client's TTL",
@@ -141,7 +140,6 @@ ALL = (
         says(WEB, "degraded|blocked", "tls_sni_drop"),
         beside=(WA_MEDIA,),
         minutes=30.0,
-        later="no rule counts chances",
     ),
     one(
         "a man in the middle",
@@ -168,13 +166,13 @@ ALL = (
         (says(WEB, "blocked", "protocol_signature"),),
         beside=(WA_MEDIA, WA_CHAT),
     ),
-    one(
+    Scenario(
         "one program's hello swallowed",
-        "S48: by fingerprint, at WhatsApp's addresses",
-        on(lambda s: fingerprinted(s)),
-        says(WEB, "blocked|unreachable", "tls_fingerprint_block"),
+        "S48: by fingerprint, at WhatsApp's addresses; only research greets otherwise",
+        ((0.0, on(lambda s: fingerprinted(s))),),
+        (says(WEB, "unreachable", "inconclusive"),),
+        (says(WEB, "blocked|unreachable", "tls_fingerprint_block"),),
         beside=(WA_MEDIA, WA_CHAT),
-        later="no rule compares greetings",
     ),
     one(
         "first segment passes, half of the flows",
@@ -183,6 +181,5 @@ ALL = (
         says(WEB, "degraded|blocked", "flow_freeze|tls_sni_drop_delayed"),
         beside=(WA_MEDIA, WA_CHAT),
         minutes=30.0,
-        later="no rule counts segments",
     ),
 )
