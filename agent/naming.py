@@ -100,25 +100,19 @@ def _unverifiable(case: Case, group: Group) -> Sighting | None:
     return Sighting(failing is not None and not failing.holds, group.ids)
 
 
+def _by_system(o: Observation) -> bool:
+    """Was a name looked up at the host's own resolver?"""
+    at_first = bool(o.steps) and o.steps[0].step is Step.RESOLVE
+    return at_first or o.facts.get("resolver") == "system"
+
+
 def _at_system(case: Case) -> list[ControlResult]:
-    """Controls that looked a name up at the host's own resolver."""
-    return [
-        r
-        for r in case.known.controls
-        if r.config.role is not Role.AD
-        and any(
-            (o.steps and o.steps[0].step is Step.RESOLVE) or o.facts.get("resolver") == "system"
-            for o in r.observations
-        )
-    ]
+    asked = [r for r in case.known.controls if r.config.role is not Role.AD]
+    return [r for r in asked if any(map(_by_system, r.observations))]
 
 
 def _resolved(r: ControlResult) -> bool:
-    return any(
-        o.steps[0].failure is None
-        for o in r.observations
-        if o.steps and (o.steps[0].step is Step.RESOLVE or o.facts.get("resolver") == "system")
-    )
+    return any(o.steps[0].failure is None for o in r.observations if o.steps and _by_system(o))
 
 
 def _other_names_ok(case: Case, group: Group) -> Sighting | None:
