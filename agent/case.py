@@ -191,7 +191,7 @@ def symptom_of(o: Observation) -> Symptom | None:
 def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
     if pace.is_transfer(o) and pace.froze(o):
         return Symptom.FLOW_FROZEN
-    if o.target.probe in ("stun", "turn", "dtls") and not _over_stream(o):
+    if o.target.probe in ("stun", "turn", "dtls") and not took(o, Step.CONNECT):
         if failure is Failure.LOSSY:
             return Symptom.LOSSY
         if failure is Failure.PROHIBITED:
@@ -201,14 +201,15 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
         if failure is not Failure.TIMEOUT:
             return None
         return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT
-    if any(s.step is Step.TLS for s in o.steps):
+    if took(o, Step.TLS):
         return Symptom.HELLO_ACKED if failure is Failure.TIMEOUT else None
     page = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)
     return Symptom.WRONG_PAGE if page and "http_status" in o.facts else None
 
 
-def _over_stream(o: Observation) -> bool:
-    return any(s.step is Step.CONNECT for s in o.steps)
+def took(o: Observation, step: Step) -> bool:
+    """Did it come to this step, however that ended?"""
+    return any(s.step is step for s in o.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,17 +239,18 @@ class Case:
         return found.config.host if found else ""
 
     def contrasts(self, differs: Differs) -> list[Observation]:
-        return [
-            o
-            for o in self.known.contrasts
-            if o.contrast is not None and o.contrast.differs == differs
-        ]
+        return [o for o in self.known.contrasts if differs_in(o, differs)]
 
     def owned(self, address: str) -> bool | None:
         """Is it in the prefixes that the messenger's file states? None when it states none."""
         if not self.messenger.owner_prefixes:
             return None
         return within(address, self.messenger.owner_prefixes)
+
+
+def differs_in(o: Observation, differs: Differs) -> bool:
+    """Is it a contrast of this kind?"""
+    return o.contrast is not None and o.contrast.differs == differs
 
 
 @lru_cache(maxsize=4096)
@@ -289,6 +291,11 @@ class Group:
     def members(self) -> frozenset[str]:
         return frozenset(self.ids)
 
+    @cached_property
+    def since(self) -> float:
+        """When the first of them was asked."""
+        return min(o.at for o in self.observations)
+
 
 def groups(case: Case) -> list[Group]:
     """What failed of the channel's deciding targets, by symptom. What does not answer on an open
@@ -302,7 +309,7 @@ def groups(case: Case) -> list[Group]:
     found: dict[tuple[Symptom, bool], list[Observation]] = {}
     answering = _answering_addresses(case)
     relays_work = any(
-        o.works and not _over_stream(o) and o.target.probe in ("stun", "turn")
+        o.works and not took(o, Step.CONNECT) and o.target.probe in ("stun", "turn")
         for _, seen in case.of_channel()
         for o in seen
     )

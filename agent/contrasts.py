@@ -6,39 +6,54 @@ target's name at a control's address, since that may leave something behind ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from agent.case import NAMES, WINDOWS, Differs, Payload, Symptom, symptom_of, within
+from agent.asks import (
+    Around,
+    Failed,
+    FollowUp,
+    LeftOut,
+    Plan,
+    hellos,
+    is_late,
+    is_varied,
+    sample,
+    with_symptom,
+)
+from agent.case import (
+    HELLO,
+    NAMES,
+    Differs,
+    Payload,
+    Symptom,
+    differs_in,
+    symptom_of,
+    within,
+)
 from agent.companion import Companion
+from agent.facts import count
 from agent.flows import MSS
 from agent.sighting import spoke
-from agent.vantage import ControlResult
 from config.model import MessengerConfig, TargetConfig
 from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dns import DnsProbe
 from probes.dtls import DtlsProbe
-from probes.https import HttpsProbe
 from probes.measure import Check
-from probes.model import Fact, Observation, Role, Step
-from probes.net.address import is_bogon, parse, prefix_of
-from probes.net.environment import TrustedResolver
+from probes.model import Fact, Observation, Step
+from probes.net.address import is_bogon
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
-from probes.turn import TurnProbe
 from probes.twin import Dress, size_of
 from probes.wire import dtls, stun
 
 PORTS = (443, 80, 5222)
-MOST = 3
-"""Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
 RELAYS = 2
 NAMES_ASKED = 2
-_HELLOS = tuple(WINDOWS)
 _SILENT_OR_CUT = (
-    *_HELLOS,
+    *HELLO,
     Symptom.ADDRESS_SILENT,
     Symptom.CONNECT_REFUSED,
     Symptom.CONNECT_PROHIBITED,
@@ -46,93 +61,6 @@ _SILENT_OR_CUT = (
     Symptom.UDP_PROHIBITED,
     Symptom.DTLS_SILENT,
 )
-_VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
-
-
-@dataclass(frozen=True, slots=True)
-class Neutral:
-    """A working foreign https control: its name is neutral, its address known to answer."""
-
-    name: str
-    address: str
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A control's transfer of about this time, and how it was asked."""
-
-    config: TargetConfig
-    seen: Observation
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What contrasts can be made of. ``neutral`` lends its name, ``far`` its address; ``system`` is
-    the host's own resolver, ``twin`` the operator's own server. ``heard``: address and port of
-    everything asked over TCP in the round; ``siblings``: those of the owner's that connected in it,
-    the newest last; ``public``: STUN operators silent in it. ``patient``: may it be waited?
-    """
-
-    research: bool
-    neutral: Neutral | None
-    far: Neutral | None
-    trusted: tuple[TrustedResolver, ...]
-    system: tuple[str, int] | None
-    heard: frozenset[tuple[str, int]] = frozenset()
-    verified: frozenset[str] = frozenset()
-    siblings: tuple[tuple[str, int], ...] = ()
-    twin: Companion | None = None
-    fetched: Fetched | None = None
-    public: tuple[tuple[str, int], ...] = ()
-    patient: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FollowUp:
-    """One contrast to ask. ``facts`` are added to what it sees; ``wait``: seconds before it."""
-
-    of: Observation
-    config: TargetConfig
-    differs: Differs
-    probe: Any
-    address: str
-    port: int
-    host: str = ""
-    facts: dict[str, Fact] = field(default_factory=dict)
-    wait: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A contrast that is not asked now, and why."""
-
-    of: Observation
-    differs: Differs
-    reason: str
-
-
-Failed = Sequence[tuple[TargetConfig, Observation]]
-Plan = tuple[list[FollowUp], list[LeftOut]]
-
-
-def window_of(o: Observation) -> float:
-    """Seconds for which the name may not be asked again after ``o``, 0 for what needs no wait."""
-    symptom = symptom_of(o)
-    return WINDOWS.get(symptom, 0.0) if symptom else 0.0
-
-
-def neutrals(controls: Iterable[ControlResult]) -> list[Neutral]:
-    """The foreign https controls that answer, in their order."""
-    found = []
-    for r in controls:
-        named = parse(r.config.host) is None
-        if r.config.role is not Role.FOREIGN or r.config.target.probe != "https" or not named:
-            continue
-        works = next((o for o in r.observations if o.works and o.address), None)
-        if works is not None and works.address is not None:
-            found.append(Neutral(r.config.host, works.address, r.config.port))
-    return found
 
 
 # --- the first wave ----------------------------------------------------------------------------
@@ -149,15 +77,15 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
         asks += before(hellos(of_it), around)
         if around.neutral is None:
             left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(of_it)]
-        asks += _ports(sample(_with(of_it, Symptom.ADDRESS_SILENT)), around)
-        asks += _dresses(_with(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
+        asks += _ports(sample(with_symptom(of_it, Symptom.ADDRESS_SILENT)), around)
+        asks += _dresses(with_symptom(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
         named += _by_name(messenger, of_it)
     asks += _matrix(named, around)
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
     asks += _nowhere(named, around)
-    datagrams = _with(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
+    datagrams = with_symptom(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
     asks += _sibling(failed, around)
     asks += _control(failed, around)
     if around.twin is not None and datagrams:
@@ -168,12 +96,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
 
 
 def _named_silence(failed: Failed) -> Failed:
-    return [(c, o) for c, o in failed if symptom_of(o) is Symptom.NAME_SILENT and _varied(c)]
-
-
-def hellos(failed: Failed) -> Failed:
-    """Those that failed when a name had been said, a sample."""
-    return sample(_with(failed, *_HELLOS))
+    return [(c, o) for c, o in failed if symptom_of(o) is Symptom.NAME_SILENT and is_varied(c)]
 
 
 def before(said: Failed, around: Around) -> list[FollowUp]:
@@ -184,42 +107,14 @@ def before(said: Failed, around: Around) -> list[FollowUp]:
     asks: dict[tuple[str, int], FollowUp] = {}
     for config, o in said:
         assert o.address is not None
-        size = o.facts.get("clienthello_bytes", 0)
         probe = HelloProbe(
             neutral.name,
-            pad_to=size if isinstance(size, int) else 0,
-            url=f"https://{neutral.name}/" if _late(o) else "",
+            pad_to=count(o, "clienthello_bytes"),
+            url=f"https://{neutral.name}/" if is_late(o) else "",
         )
         follow = FollowUp(o, config, Differs.NAME, probe, o.address, config.port)
         asks.setdefault((o.address, config.port), follow)
     return list(asks.values())
-
-
-def _with(failed: Failed, *symptoms: Symptom) -> list[tuple[TargetConfig, Observation]]:
-    """Of the kinds of probe that contrasts know how to vary."""
-    return [(c, o) for c, o in failed if symptom_of(o) in symptoms and o.address and _varied(c)]
-
-
-def _varied(config: TargetConfig) -> bool:
-    return isinstance(config.probe, _VARIED)
-
-
-def sample(
-    failed: Sequence[tuple[TargetConfig, Observation]], most: int = MOST
-) -> list[tuple[TargetConfig, Observation]]:
-    """One per address, other networks first."""
-    per_address: dict[tuple[str, int], tuple[TargetConfig, Observation]] = {}
-    for config, o in failed:
-        per_address.setdefault((str(o.address), config.port), (config, o))
-    chosen: list[tuple[TargetConfig, Observation]] = []
-    seen: set[str] = set()
-    for again in (False, True):
-        for config, o in per_address.values():
-            prefix = prefix_of(str(o.address))
-            if (prefix in seen) is again and (config, o) not in chosen:
-                chosen.append((config, o))
-                seen.add(prefix)
-    return chosen[:most]
 
 
 def _ports(silent: Failed, around: Around) -> list[FollowUp]:
@@ -269,7 +164,7 @@ def _by_name(messenger: MessengerConfig, failed: Failed) -> list[tuple[TargetCon
     """Names that did not resolve, or led to where nothing of the owner's is known to be."""
     found: dict[str, tuple[TargetConfig, Observation]] = {}
     for config, o in failed:
-        if not o.steps or o.steps[0].step is not Step.RESOLVE or not _varied(config):
+        if not o.steps or o.steps[0].step is not Step.RESOLVE or not is_varied(config):
             continue
         if symptom_of(o) in NAMES or not _owned(messenger, o):
             found.setdefault(config.host, (config, o))
@@ -316,7 +211,7 @@ def _sibling(failed: Failed, around: Around) -> list[FollowUp]:
     """One of the owner's servers that answered in the round, once more: what answered before the
     failure says nothing of an owner that went down in between."""
     silent = [
-        (config, o) for config, o in failed if symptom_of(o) in _SILENT_OR_CUT and _varied(config)
+        (config, o) for config, o in failed if symptom_of(o) in _SILENT_OR_CUT and is_varied(config)
     ]
     addresses = {o.address for _, o in silent}
     others = [place for place in around.siblings if place[0] not in addresses]
@@ -328,7 +223,7 @@ def _sibling(failed: Failed, around: Around) -> list[FollowUp]:
 
 def _control(failed: Failed, around: Around) -> list[FollowUp]:
     """A control once more: what reads everything may have begun after the round's were asked."""
-    strange = _with(failed, Symptom.STRANGE_CERTIFICATE)
+    strange = with_symptom(failed, Symptom.STRANGE_CERTIFICATE)
     if not strange or around.neutral is None:
         return []
     (config, o), at = strange[0], around.neutral
@@ -397,13 +292,12 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
     silent = {
         (c.address, c.facts.get("port"))
         for c in seen
-        if c.contrast and c.contrast.differs == Differs.NAME and not spoke(c)
+        if differs_in(c, Differs.NAME) and not spoke(c)
     }
-    for config, o in sample(_with(failed, Symptom.HELLO_RESET, Symptom.HELLO_UNACKED)):
+    for config, o in sample(with_symptom(failed, Symptom.HELLO_RESET, Symptom.HELLO_UNACKED)):
         if (o.address, config.port) not in silent:
             continue
-        size = o.facts.get("clienthello_bytes", 0)
-        size = size if isinstance(size, int) else 0
+        size = count(o, "clienthello_bytes")
         # A neutral name as long failed too: the short hello is no trigger of a rule about names.
         if size > MSS:
             probe = HelloProbe(config.probe.subject(config.host), short=True)
@@ -414,7 +308,7 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
             random = BytesProbe(size)
             asks.append(FollowUp(o, config, Differs.BYTES, random, str(o.address), config.port))
     for config, o in _passed(failed, seen)[:1]:
-        if around.twin is not None and around.research and around.neutral and not _late(o):
+        if around.twin is not None and around.research and around.neutral and not is_late(o):
             check = around.twin.tls(config.target, around.neutral.name)
             asks.append(_to_twin(o, config, Differs.TWIN, check, Payload.TLS))
     return asks, left
@@ -426,11 +320,11 @@ def _at_resolvers(failed: Failed, seen: Sequence[Observation], around: Around) -
     asks: dict[str, FollowUp] = {}
     for c in seen:
         config = configs.get(c.contrast.of) if c.contrast is not None else None
-        refused = symptom_of(c) in WINDOWS and c.contrast and c.contrast.differs == Differs.RESOLVER
-        port, size = c.facts.get("port"), c.facts.get("clienthello_bytes", 0)
+        refused = symptom_of(c) in HELLO and differs_in(c, Differs.RESOLVER)
+        port = c.facts.get("port")
         if config is None or not refused or around.neutral is None or not isinstance(port, int):
             continue
-        probe = HelloProbe(around.neutral.name, pad_to=size if isinstance(size, int) else 0)
+        probe = HelloProbe(around.neutral.name, pad_to=count(c, "clienthello_bytes"))
         address = str(c.address)
         asks.setdefault(address, FollowUp(c, config, Differs.NAME, probe, address, port))
     return list(asks.values())
@@ -442,7 +336,7 @@ def _answers(failed: Failed, seen: Sequence[Observation]) -> list[FollowUp]:
     configs = {o.id: (config, o) for config, o in failed}
     done: set[str] = set()
     for c in seen:
-        if c.contrast is None or c.contrast.differs != Differs.RESOLVER or not c.works:
+        if c.contrast is None or not differs_in(c, Differs.RESOLVER) or not c.works:
             continue
         answers, transport = c.facts.get("answers"), c.facts.get("transport")
         found = configs.get(c.contrast.of)
@@ -470,12 +364,12 @@ def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
     if not around.research:
         return [], [LeftOut(o, Differs.ADDRESS, "profile")]
     name = config.probe.subject(config.host)
-    if around.twin is not None and not _late(o) and any(map(_greets, seen)):
+    if around.twin is not None and not is_late(o) and any(map(_greets, seen)):
         check = around.twin.tls(config.target, name)
         return [_to_twin(o, config, Differs.ADDRESS, check, Payload.TLS)], []
     if around.far is None:
         return [], [LeftOut(o, Differs.ADDRESS, "residual")]
-    probe = HelloProbe(name, url=f"https://{name}/" if _late(o) else "")
+    probe = HelloProbe(name, url=f"https://{name}/" if is_late(o) else "")
     follow = FollowUp(o, config, Differs.ADDRESS, probe, around.far.address, around.far.port)
     return [follow], []
 
@@ -483,17 +377,10 @@ def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
 def _passed(failed: Failed, seen: Sequence[Observation]) -> Failed:
     """The failed hellos at whose address a neutral name passes."""
     passed = {
-        (c.address, c.facts.get("port"))
-        for c in seen
-        if c.contrast and c.contrast.differs == Differs.NAME and spoke(c)
+        (c.address, c.facts.get("port")) for c in seen if differs_in(c, Differs.NAME) and spoke(c)
     }
     return [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
 
 
 def _greets(c: Observation) -> bool:
-    at_twin = c.contrast is not None and c.contrast.differs == Differs.TWIN
-    return at_twin and c.works and c.facts.get("payload") == Payload.TLS
-
-
-def _late(o: Observation) -> bool:
-    return any(s.step is Step.EXCHANGE for s in o.steps)
+    return differs_in(c, Differs.TWIN) and c.works and c.facts.get("payload") == Payload.TLS

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.case import Case, Differs, Group, Payload, Symptom, of_role, symptom_of
-from agent.sighting import Sighting, Sign, holds_of, ids_of, spoke, two_operators
+from agent.case import Case, Differs, Group, Payload, Symptom, of_role, symptom_of, took
+from agent.facts import count
+from agent.sighting import (
+    ENOUGH,
+    OF_FIVE,
+    Sighting,
+    Sign,
+    holds_of,
+    ids_of,
+    marked,
+    spoke,
+    timed_out,
+    two_operators,
+)
 from config.values import url_host_port
 from probes.model import Failure, Observation, Role, Step
 from probes.net.address import prefix_of
 
-ENOUGH = 5
-"""Datagrams that must be lost to count as silence."""
 RETURNING = 0.8
 MSS = 1200
 """Bytes of a hello that certainly fits into one segment."""
@@ -20,12 +30,8 @@ PROMPT = 4.0
 
 
 def _tls_elsewhere(case: Case, _: Group) -> Sighting | None:
-    secure = [
-        r
-        for r in of_role(case, Role.FOREIGN)
-        if any(s.step is Step.TLS for o in r.observations for s in o.steps)
-    ]
-    return two_operators(secure)
+    asked = of_role(case, Role.FOREIGN)
+    return two_operators([r for r in asked if any(took(o, Step.TLS) for o in r.observations)])
 
 
 # --- TLS ---------------------------------------------------------------------------------------
@@ -79,19 +85,12 @@ def _neutral_as_long(case: Case, group: Group) -> Sighting | None:
 
 
 def _as_long(o: Observation, c: Observation) -> bool:
-    size, other = o.facts.get("clienthello_bytes"), c.facts.get("clienthello_bytes")
-    return isinstance(size, int) and isinstance(other, int) and other >= size
+    return 0 < count(o, "clienthello_bytes") <= count(c, "clienthello_bytes")
 
 
 def name_fails_elsewhere(case: Case, group: Group) -> Sighting | None:
-    return holds_of(
-        _of_group(case, group, Differs.ADDRESS), lambda c: symptom_of(c) is group.symptom
-    )
-
-
-def _of_group(case: Case, group: Group, differs: Differs) -> list[Observation]:
-    asked = case.contrasts(differs)
-    return [c for c in asked if c.contrast is not None and c.contrast.of in group.members]
+    asked = marked(case, group, Differs.ADDRESS)
+    return holds_of(asked, lambda c: symptom_of(c) is group.symptom)
 
 
 def _other_address_ok(case: Case, group: Group) -> Sighting | None:
@@ -108,17 +107,12 @@ def _other_address_ok(case: Case, group: Group) -> Sighting | None:
 
 
 def _short_hello_ok(case: Case, group: Group) -> Sighting | None:
-    short = _of_group(case, group, Differs.LENGTH)
-    long = [
-        o
-        for o in group.observations
-        if int(o.facts.get("clienthello_bytes", 0)) > MSS  # type: ignore[arg-type] # ours: an int
-    ]
-    return holds_of(short, spoke) if long else None
+    long = any(count(o, "clienthello_bytes") > MSS for o in group.observations)
+    return holds_of(marked(case, group, Differs.LENGTH), spoke) if long else None
 
 
 def _random_survives(case: Case, group: Group) -> Sighting | None:
-    return holds_of(_of_group(case, group, Differs.BYTES), _survives)
+    return holds_of(marked(case, group, Differs.BYTES), _survives)
 
 
 def _survives(o: Observation) -> bool:
@@ -155,15 +149,10 @@ def _clean_controls(case: Case, group: Group) -> Sighting | None:
 
 def _clean_since(case: Case, group: Group) -> Sighting | None:
     """What reads everything may have begun during the round, after the controls were asked."""
-    since = min(o.at for o in group.observations)
-    secure = [
-        o
-        for r in of_role(case, Role.FOREIGN, Role.DOMESTIC)
-        for o in r.observations
-        if any(s.step is Step.TLS for s in o.steps)
-    ]
+    controls = of_role(case, Role.FOREIGN, Role.DOMESTIC)
+    secure = [o for r in controls for o in r.observations if took(o, Step.TLS)]
     return holds_of(
-        [*secure, *case.contrasts(Differs.CONTROL)], lambda o: o.works and o.at >= since
+        [*secure, *case.contrasts(Differs.CONTROL)], lambda o: o.works and o.at >= group.since
     )
 
 
@@ -205,13 +194,11 @@ def _every_dress_silent(case: Case, group: Group) -> Sighting | None:
 
 
 def _answers(o: Observation) -> int:
-    answers = o.facts.get("answered", 0)
-    return answers if isinstance(answers, int) else 0
+    return count(o, "answered")
 
 
 def _requests(o: Observation) -> int:
-    requests = o.facts.get("requests", 0)
-    return requests if isinstance(requests, int) else 0
+    return count(o, "requests")
 
 
 def _cookie_silent(case: Case, group: Group) -> Sighting | None:
@@ -230,16 +217,16 @@ def _cookieless_ok(case: Case, group: Group) -> Sighting | None:
     asked = [
         c for c in _dresses(case, group) if c.facts.get("cookie") is False and c.address in pairs
     ]
-    return holds_of(asked, lambda c: _answers(c) >= 4)
+    return holds_of(asked, lambda c: _answers(c) >= OF_FIVE)
 
 
 def _public_cookieless_ok(case: Case, group: Group) -> Sighting | None:
     asked = [
         c
-        for c in _of_group(case, group, Differs.DRESS)
+        for c in marked(case, group, Differs.DRESS)
         if c.facts.get("cookie") is False and c.address not in group.addresses
     ]
-    return holds_of(asked, lambda c: _answers(c) >= 4)
+    return holds_of(asked, lambda c: _answers(c) >= OF_FIVE)
 
 
 def _echo(payload: Payload, *, returns: bool) -> Callable[[Case, Group], Sighting | None]:
@@ -270,8 +257,7 @@ def _believed(case: Case) -> bool:
 
 
 def _unanswered(c: Observation) -> bool:
-    silent = c.failed is not None and c.failed.failure is Failure.TIMEOUT
-    return silent and not _answers(c)
+    return timed_out(c) and not _answers(c)
 
 
 def _twin_silent(case: Case, _: Group) -> Sighting | None:

@@ -10,9 +10,19 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent import contrasts, pace, repeats
-from agent.case import Differs, Symptom, symptom_of
+from agent.asks import (
+    Around,
+    Failed,
+    Fetched,
+    FollowUp,
+    LeftOut,
+    Plan,
+    hellos,
+    neutrals,
+    window_of,
+)
+from agent.case import Differs, Symptom, differs_in, symptom_of, took
 from agent.companion import Companion
-from agent.contrasts import Around, Failed, Fetched, FollowUp, LeftOut
 from agent.diagnosis import Evidence, unmasked, usable
 from agent.knobs import FIELD_INTERVAL
 from agent.manners import Manners
@@ -56,7 +66,7 @@ _WORDS = {
     "residual": "it would have to wait until a filter has forgotten",
     "time": "the round was over",
 }
-Wave = Callable[[Failed, Sequence[Observation], Around], contrasts.Plan]
+Wave = Callable[[Failed, Sequence[Observation], Around], Plan]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,7 @@ class Follower:
             if seen.asked.until <= now
         ]
         around = self._around(controls, frozenset(), frozenset())
-        asks = contrasts.before(contrasts.hellos(failed), around)
+        asks = contrasts.before(hellos(failed), around)
         seen_now = await self._ask(asks, _limit(cadence))
         self.kept[runner.name] = (*self.kept.get(runner.name, ()), *seen_now)
 
@@ -178,7 +188,7 @@ class Follower:
         verified: frozenset[str],
         siblings: tuple[tuple[str, int], ...] = (),
     ) -> Around:
-        working = contrasts.neutrals(control_results(controls, set()))
+        working = neutrals(control_results(controls, set()))
         far = [n for n in working if not self.manners.is_spared(n.address)]
         servers = resolver.nameservers(self.env)
         return Around(
@@ -207,9 +217,9 @@ class Follower:
         seconds: float,
     ) -> list[Observation]:
         made: list[Observation] = []
-        names = {(c.address, c.facts.get("port")) for c in before if _differs(c, Differs.NAME)}
+        names = {(c.address, c.facts.get("port")) for c in before if differs_in(c, Differs.NAME)}
 
-        def opening(failed: Failed, _: Sequence[Observation], around: Around) -> contrasts.Plan:
+        def opening(failed: Failed, _: Sequence[Observation], around: Around) -> Plan:
             asks, left = contrasts.first(messenger, failed, around)
             return [
                 a for a in asks if (a.address, a.port) not in names or a.differs != "name"
@@ -266,7 +276,7 @@ class Follower:
         finally:
             elsewhere = ask.differs is Differs.BURST and ask.address != ask.of.address
             if ask.differs is Differs.ADDRESS or elsewhere:
-                self.manners.spare(ask.address, contrasts.window_of(ask.of))
+                self.manners.spare(ask.address, window_of(ask.of))
         return None
 
     async def _pause(self, seconds: float) -> None:
@@ -347,7 +357,7 @@ def _heard(ran: Ran) -> frozenset[tuple[str, int]]:
         (o.address, f.ask.target.port)
         for f in ran.finished
         for o in f.measured.observations
-        if o.address and any(s.step is Step.CONNECT for s in o.steps)
+        if o.address and took(o, Step.CONNECT)
     )
 
 
@@ -361,14 +371,10 @@ def _connected(ran: Ran) -> tuple[tuple[str, int], ...]:
     return tuple((address, port) for _, address, port in sorted(found))
 
 
-def _differs(c: Observation, differs: Differs) -> bool:
-    return c.contrast is not None and c.contrast.differs == differs
-
-
 def _of_its_round(c: Observation, failed: Failed) -> Observation:
     """A neutral name that went ahead belongs to the failure that came after it."""
     same = [o for config, o in failed if o.address == c.address and o.target == c.target]
-    if not same or not _differs(c, Differs.NAME):
+    if not same or not differs_in(c, Differs.NAME):
         return c
     return replace(c, contrast=Contrast(same[0].id, Differs.NAME))
 

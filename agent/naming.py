@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.case import Case, Differs, Group, Symptom, of_role, symptom_of, trusted_answers
-from agent.sighting import Sighting, Sign, holds_of, of_results
+from agent.case import Case, Differs, Group, Symptom, of_role, symptom_of, took, trusted_answers
+from agent.facts import count
+from agent.sighting import OF_FIVE, Sighting, Sign, holds_of, ids, ids_of, marked, of_results
 from agent.vantage import ControlResult
 from probes.model import Observation, Role, Step
 
 UNSPECIFIED = ("0.0.0.0", "::")
-_ENOUGH_OF_FIVE = 4
 _MOSTLY = 0.5
 
 
@@ -48,14 +48,12 @@ def _is_right(case: Case, c: Observation) -> bool | None:
 def _trusted_passes(case: Case, group: Group) -> Sighting | None:
     """By the owner's prefixes, or because the target works at the address that was named."""
     asked = _contrasts(case, group, "tcp", "tls", "https")
-    there = [
-        c for c in case.contrasts(Differs.ANSWER) if c.contrast and c.contrast.of in group.members
-    ]
-    secured = [c for c in there if c.works and any(s.step is Step.TLS for s in c.steps)]
+    there = marked(case, group, Differs.ANSWER)
+    secured = [c for c in there if c.works and took(c, Step.TLS)]
     right = [c for c in asked if _is_right(case, c)]
     if not asked:
         return None
-    return Sighting(bool(right or secured), tuple(c.id for c in (*right, *secured)))
+    return Sighting(bool(right or secured), ids_of(right, secured))
 
 
 def _trusted_differs(case: Case, group: Group) -> Sighting | None:
@@ -71,7 +69,7 @@ def _trusted_denies(case: Case, group: Group) -> Sighting | None:
     asked = [c for c in _contrasts(case, group, "tcp", "tls", "https") if "rcode" in c.facts]
     if not asked:
         return None
-    return Sighting(not any(map(answers_of, asked)), tuple(c.id for c in asked))
+    return Sighting(not any(map(answers_of, asked)), ids_of(asked))
 
 
 def _trusted_udp_wrong(case: Case, group: Group) -> Sighting | None:
@@ -107,25 +105,19 @@ def _unverifiable(case: Case, group: Group) -> Sighting | None:
     return Sighting(failing is not None and not failing.holds, group.ids)
 
 
+def _by_system(o: Observation) -> bool:
+    """Was a name looked up at the host's own resolver?"""
+    at_first = bool(o.steps) and o.steps[0].step is Step.RESOLVE
+    return at_first or o.facts.get("resolver") == "system"
+
+
 def _at_system(case: Case) -> list[ControlResult]:
-    """Controls that looked a name up at the host's own resolver."""
-    return [
-        r
-        for r in case.known.controls
-        if r.config.role is not Role.AD
-        and any(
-            (o.steps and o.steps[0].step is Step.RESOLVE) or o.facts.get("resolver") == "system"
-            for o in r.observations
-        )
-    ]
+    asked = [r for r in case.known.controls if r.config.role is not Role.AD]
+    return [r for r in asked if any(map(_by_system, r.observations))]
 
 
 def _resolved(r: ControlResult) -> bool:
-    return any(
-        o.steps[0].failure is None
-        for o in r.observations
-        if o.steps and (o.steps[0].step is Step.RESOLVE or o.facts.get("resolver") == "system")
-    )
+    return any(o.steps[0].failure is None for o in r.observations if o.steps and _by_system(o))
 
 
 def _other_names_ok(case: Case, group: Group) -> Sighting | None:
@@ -133,22 +125,19 @@ def _other_names_ok(case: Case, group: Group) -> Sighting | None:
     if not asked:
         return None
     resolved = [r for r in asked if _resolved(r)]
-    ids = tuple(o.id for r in resolved for o in r.observations)
-    return Sighting(len(resolved) >= _MOSTLY * len(asked), ids)
+    return Sighting(len(resolved) >= _MOSTLY * len(asked), ids(resolved))
 
 
 def _interleaved_ok(case: Case, group: Group) -> Sighting | None:
     """Five queries for the name and five for a control's, in turn, at the same resolver; those
     serve the names of every channel in the round."""
-    again = [
-        c for c in case.contrasts(Differs.TIME) if c.contrast and c.contrast.of in group.members
-    ]
+    again = marked(case, group, Differs.TIME)
     other = case.contrasts(Differs.QUERY)
     if not again or not other:
         return None
     silent = all(c.facts.get("answered") == 0 for c in again)
-    heard = any(int(c.facts.get("answered", 0)) >= _ENOUGH_OF_FIVE for c in other)  # type: ignore[arg-type] # ours
-    return Sighting(silent and heard, tuple(c.id for c in (*again, *other)))
+    heard = any(count(c, "answered") >= OF_FIVE for c in other)
+    return Sighting(silent and heard, ids_of(again, other))
 
 
 def _two_answers(case: Case, group: Group) -> Sighting | None:
@@ -167,10 +156,7 @@ def _two_answers(case: Case, group: Group) -> Sighting | None:
 
 
 def _answered_nowhere(case: Case, group: Group) -> Sighting | None:
-    asked = [
-        c for c in case.contrasts(Differs.NOWHERE) if c.contrast and c.contrast.of in group.members
-    ]
-    return holds_of(asked, lambda c: "rcode" in c.facts)
+    return holds_of(marked(case, group, Differs.NOWHERE), lambda c: "rcode" in c.facts)
 
 
 def _unfiltered(case: Case, group: Group) -> Sighting | None:
@@ -193,11 +179,10 @@ def _filtered(case: Case, group: Group) -> Sighting | None:
     """It answers with nowhere, or denies a name that only carries advertising."""
     nowhere = [o for o in group.observations if o.address in UNSPECIFIED]
     if nowhere:
-        return Sighting(True, tuple(o.id for o in nowhere))
+        return Sighting(True, ids_of(nowhere))
     asked = [r for r in of_role(case, Role.AD) if _asks_system(r)]
     refused = [r for r in asked if any("rcode" in o.facts and not o.works for o in r.observations)]
-    ids = tuple(o.id for r in refused for o in r.observations)
-    return Sighting(bool(refused), ids) if asked else None
+    return Sighting(bool(refused), ids(refused)) if asked else None
 
 
 def _public_resolver(case: Case, group: Group) -> Sighting | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from agent.facts import count, number
 from probes.model import Failure, Observation, Step
 
 SETTLED = 3
@@ -44,17 +45,17 @@ def froze(o: Observation) -> bool:
 
 def carried(o: Observation) -> int:
     """Bytes that passed, both directions together."""
-    return int(_number(o, "received_bytes") + _number(o, "upload_bytes"))
+    return count(o, "received_bytes") + count(o, "upload_bytes")
 
 
 def segments(o: Observation) -> int:
-    return int(_number(o, "segments_in") + _number(o, "segments_out"))
+    return count(o, "segments_in") + count(o, "segments_out")
 
 
 def blocks(o: Observation) -> list[float]:
     """Bits in each second of a download, the first ones left out; none of a short one."""
-    series, slot = o.facts.get("series"), _number(o, "series_slot_seconds")
-    if not isinstance(series, tuple) or slot <= 0:
+    series, slot = o.facts.get("series"), number(o, "series_slot_seconds")
+    if not isinstance(series, tuple) or not slot:
         return []
     totals = [0, *map(int, series[:-1])]  # the last one is the total, at no slot's end
     per = round(1 / slot)
@@ -69,8 +70,7 @@ def pace(o: Observation) -> float | None:
     plateau = blocks(o)
     if plateau:
         return statistics.median(plateau)
-    whole = o.facts.get("throughput_bits_per_second")
-    return float(whole) if isinstance(whole, int | float) else None
+    return number(o, "throughput_bits_per_second")
 
 
 def is_slow(o: Observation) -> bool:
@@ -93,22 +93,19 @@ def is_steady(o: Observation) -> bool:
 
 def lost(o: Observation) -> bool:
     """Was it loss that slowed it?"""
-    arrived = _number(o, "segments_in")
-    return arrived > 0 and _number(o, "out_of_order") >= LOSSY * arrived
+    arrived = count(o, "segments_in")
+    return arrived > 0 and count(o, "out_of_order") >= LOSSY * arrived
 
 
 def queued(o: Observation) -> bool:
     """Was it a queue that slowed it?"""
-    least, receiving = _number(o, "min_rtt_seconds"), _number(o, "receive_rtt_seconds")
-    return not lost(o) and least > 0 and receiving >= INFLATED * least
+    least, receiving = number(o, "min_rtt_seconds"), number(o, "receive_rtt_seconds")
+    if not least or not receiving:
+        return False
+    return not lost(o) and receiving >= INFLATED * least
 
 
 def alike(values: Sequence[float]) -> bool:
     """Are they all within a fifth of their median?"""
     middle = statistics.median(values)
     return all(abs(value - middle) <= ALIKE * middle for value in values)
-
-
-def _number(o: Observation, fact: str) -> float:
-    value = o.facts.get(fact)
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -24,7 +24,7 @@ JITTER = 0.2
 DAY = 86400 / (1 + JITTER / 2)
 """Seconds of a day as the plan sees it: rounds are half the jitter longer on average."""
 _LONGEST_WAIT = 450.0
-"""Seconds of the longest residual window (contrasts.py)."""
+"""Seconds of the longest residual window (case.py)."""
 _CONNECTS = ("tcp", "tls", "https")
 CONNECT_BYTES = 350
 _MOST = 24.0

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from agent import pace
-from agent.case import WINDOWS, Differs, Symptom, symptom_of
-from agent.contrasts import Around, Failed, FollowUp, LeftOut, Plan, hellos
+from agent.asks import Around, Failed, FollowUp, LeftOut, Plan, hellos, window_of
+from agent.case import WINDOWS, Differs, Symptom, differs_in, symptom_of
+from agent.facts import count
 from agent.sighting import spoke
 from agent.transfers import RUNS, TRIES
 from agent.trials import IN_TURN
@@ -33,10 +34,8 @@ LONGEST = (RUNS + 1) * APART + (IN_TURN - 1) * (max(WINDOWS.values()) + BETWEEN)
 
 
 def asked_of(o: Observation, seen: Sequence[Observation], differs: Differs) -> int:
-    return sum(
-        c.contrast is not None and c.contrast.of == o.id and c.contrast.differs == differs
-        for c in seen
-    )
+    asked = (c.contrast for c in seen if c.contrast is not None and differs_in(c, differs))
+    return sum(contrast.of == o.id for contrast in asked)
 
 
 def transfers(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
@@ -88,7 +87,7 @@ def turns(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
         if not around.patient:
             continue  # rounds to come have turns of their own
         for turn in range(1, IN_TURN):
-            wait = turn * (_window(o) + BETWEEN)
+            wait = turn * (window_of(o) + BETWEEN)
             asks.append(_hello(config, o, Differs.TIME, config.probe, wait))
             asks.append(_hello(config, o, Differs.HELLO, _other(config, o), wait + BETWEEN))
     return asks, []
@@ -124,8 +123,7 @@ def bursts(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
 
 
 def _is_single(c: Observation) -> bool:
-    again = c.contrast is not None and c.contrast.differs == Differs.TIME
-    return again and "server_spoke" in c.facts
+    return differs_in(c, Differs.TIME) and "server_spoke" in c.facts
 
 
 def _greeted(failed: Failed, seen: Sequence[Observation], *, answered: bool) -> Failed:
@@ -133,7 +131,7 @@ def _greeted(failed: Failed, seen: Sequence[Observation], *, answered: bool) -> 
     other = {
         c.contrast.of: spoke(c)
         for c in seen
-        if c.contrast is not None and c.contrast.differs == Differs.HELLO
+        if c.contrast is not None and differs_in(c, Differs.HELLO)
     }
     return [(config, o) for config, o in hellos(failed) if other.get(o.id) is answered]
 
@@ -146,17 +144,11 @@ def _hello(
 
 
 def _other(config: TargetConfig, o: Observation) -> HelloProbe:
-    size = o.facts.get("clienthello_bytes", 0)
-    return HelloProbe(_name(config), pad_to=size if isinstance(size, int) else 0, other=True)
+    return HelloProbe(_name(config), pad_to=count(o, "clienthello_bytes"), other=True)
 
 
 def _name(config: TargetConfig) -> str:
     return str(config.probe.subject(config.host))
-
-
-def _window(o: Observation) -> float:
-    symptom = symptom_of(o)
-    return WINDOWS.get(symptom, 0.0) if symptom else 0.0
 
 
 WAVES = (transfers, greeting, turns, quiet, bursts)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent import plan
+from agent.asks import window_of
 from agent.checks import to_check
-from agent.contrasts import window_of
 from agent.diagnosis import SEEN_FOR, Evidence, works
 from agent.knobs import FIELD_INTERVAL
 from agent.plan import Ask, Asked, Cadence

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from agent.case import Case, Group, Symptom, answered, cut_off, in_window, symptom_of
-from agent.sighting import Sighting, Sign, ids, ids_of, over_tcp, stun, two_operators, web
+from agent.facts import count, number
+from agent.sighting import SOONER, Sighting, Sign, ids, ids_of, over_tcp, stun, two_operators, web
 from probes.model import Observation
 
 PART = 0.2
@@ -14,7 +15,6 @@ HALF = 0.5
 SLOWER = 2.0
 SLACK = 0.05
 """Seconds by which a longer round trip must be longer."""
-SOONER = 0.8
 
 
 def _everything(case: Case) -> list[Observation]:
@@ -79,8 +79,7 @@ def _controls_clean(case: Case, _: Group) -> Sighting | None:
 
 
 def _drags_by_loss(o: Observation) -> bool:
-    again = o.facts.get("retransmissions")
-    return isinstance(again, int) and again > 0
+    return count(o, "retransmissions") > 0
 
 
 def _path_drags(case: Case, group: Group) -> Sighting | None:
@@ -93,8 +92,8 @@ def _path_drags(case: Case, group: Group) -> Sighting | None:
 
 
 def _slow(case: Case, o: Observation) -> bool:
-    rtt, least = o.facts.get("rtt_seconds"), case.known.nearest.get(o.address or "")
-    return isinstance(rtt, float) and least is not None and rtt > SLOWER * least + SLACK
+    rtt, least = number(o, "rtt_seconds"), case.known.nearest.get(o.address or "")
+    return rtt is not None and least is not None and rtt > SLOWER * least + SLACK
 
 
 def _first_answered(case: Case, group: Group) -> Sighting | None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.case import Case, answered, of_role, operators
+from agent.case import Case, Differs, Group, answered, of_role, operators, took
 from agent.vantage import ControlResult
-from probes.model import Observation, Role, Step
+from probes.model import Failure, Observation, Role, Step, Target
+
+ENOUGH = 5
+"""Packets, or transmissions of one, that must be lost to count as silence."""
+OF_FIVE = 4
+"""Of five requests, the answers from which on they pass."""
+SOONER = 0.8
+"""Share of the smallest RTT below which an answer cannot have come from there."""
 
 
 class Sign(StrEnum):
@@ -135,7 +142,7 @@ def holds_of(seen: Sequence[Observation], holds: Callable[[Observation], bool]) 
     if not seen:
         return None
     found = [o for o in seen if holds(o)]
-    return Sighting(bool(found), tuple(o.id for o in found))
+    return Sighting(bool(found), ids_of(found))
 
 
 def of_results(results: Iterable[ControlResult]) -> Sighting | None:
@@ -144,12 +151,27 @@ def of_results(results: Iterable[ControlResult]) -> Sighting | None:
     if not asked:
         return None
     working = [r for r in asked if answered(r)]
-    return Sighting(bool(working), tuple(o.id for r in working for o in r.observations))
+    return Sighting(bool(working), ids(working))
+
+
+def of_targets(known: Mapping[Target, bool], group: Group) -> list[bool]:
+    """What is known of the group's targets from outside; empty when nothing is of any."""
+    return [known[target] for target in {o.target for o in group.observations} & known.keys()]
+
+
+def marked(case: Case, group: Group, differs: Differs) -> list[Observation]:
+    """The contrasts of this kind that were asked for one of the group's failures."""
+    asked = case.contrasts(differs)
+    return [c for c in asked if c.contrast is not None and c.contrast.of in group.members]
 
 
 def spoke(o: Observation) -> bool:
     """Did the other side send anything at all?"""
     return o.works or bool(o.facts.get("server_spoke"))
+
+
+def timed_out(o: Observation) -> bool:
+    return o.failed is not None and o.failed.failure is Failure.TIMEOUT
 
 
 def web(case: Case) -> list[ControlResult]:
@@ -173,7 +195,7 @@ def two_operators(results: Sequence[ControlResult]) -> Sighting | None:
 
 
 def over_tcp(seen: Iterable[Observation]) -> list[Observation]:
-    return [o for o in seen if any(s.step is Step.CONNECT for s in o.steps)]
+    return [o for o in seen if took(o, Step.CONNECT)]
 
 
 def connects(o: Observation) -> bool:
@@ -184,5 +206,5 @@ def ids(results: Iterable[ControlResult]) -> tuple[str, ...]:
     return tuple(o.id for r in results for o in r.observations)
 
 
-def ids_of(seen: Iterable[Observation]) -> tuple[str, ...]:
-    return tuple(o.id for o in seen)
+def ids_of(*seen: Iterable[Observation]) -> tuple[str, ...]:
+    return tuple(o.id for part in seen for o in part)

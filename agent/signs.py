@@ -5,7 +5,7 @@ Each function answers with a Sighting, or with None when nothing was measured th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from agent import flows, naming, share, transfers, trials
 from agent.case import (
@@ -20,7 +20,10 @@ from agent.case import (
     operators,
     symptom_of,
 )
+from agent.facts import count, number, transmissions
 from agent.sighting import (
+    ENOUGH,
+    SOONER,
     Sighting,
     Sign,
     connects,
@@ -28,8 +31,10 @@ from agent.sighting import (
     ids,
     ids_of,
     of_results,
+    of_targets,
     over_tcp,
     stun,
+    timed_out,
     two_operators,
     web,
 )
@@ -37,10 +42,6 @@ from agent.vantage import ControlResult
 from probes.model import Failure, Observation, Role, VantageStatus
 from probes.net.address import prefix_of
 
-SOONER = 0.8
-"""Share of the smallest RTT below which an answer cannot have come from there."""
-ENOUGH = 5
-"""Packets, or transmissions of one, that must be lost to count as silence."""
 ANSWERING = 0.8
 """Share of what this round's controls sent that must be answered for silence elsewhere to be full
 evidence: on a lossy line a control works too, at its third try."""
@@ -126,11 +127,7 @@ def _udp_dns_ok(case: Case, _: Group) -> Sighting | None:
 
 def _udp_dns_silent(case: Case, _: Group) -> Sighting | None:
     asked = _udp_dns(case)
-    silent = all(
-        o.failed is not None and o.failed.failure is Failure.TIMEOUT
-        for r in asked
-        for o in r.observations
-    )
+    silent = all(timed_out(o) for r in asked for o in r.observations)
     return Sighting(silent, ids(asked)) if asked else None
 
 
@@ -152,14 +149,14 @@ def _controls_lossy(case: Case, _: Group) -> Sighting | None:
         return None
     losing = [r for r in asked if any(map(_lost_some, r.observations))]
     lossy = [r for r in losing if any(symptom_of(o) is Symptom.LOSSY for o in r.observations)]
-    much = _share_answered(o for r in asked for o in r.observations) < ANSWERING
+    much = _share_answered(asked) < ANSWERING
     return Sighting(
         len(operators(lossy)) >= 2 or (much and len(operators(losing)) >= 2), ids(losing)
     )
 
 
 def _lost_some(o: Observation) -> bool:
-    return 0 < _count(o, "answered") < _count(o, "requests")
+    return 0 < count(o, "answered") < count(o, "requests")
 
 
 def _full_evidence(case: Case, group: Group) -> Sighting | None:
@@ -170,11 +167,10 @@ def _full_evidence(case: Case, group: Group) -> Sighting | None:
     silent = _stun_silent(case, group)
     if group.symptom is Symptom.UDP_SILENT and silent is not None and silent.holds:
         controls = web(case)  # these are the evidence then, and not what it is held against
-    share = _share_answered(o for r in controls for o in r.observations)
-    lost = sum(map(_transmissions, group.observations))
+    lost = sum(map(transmissions, group.observations))
     again = [o for o in case.contrasts(Differs.PORT) if o.address in group.addresses]
-    lost += sum(_transmissions(o) for o in again if not o.works)
-    enough = lost >= ENOUGH and share >= ANSWERING
+    lost += sum(transmissions(o) for o in again if not o.works)
+    enough = lost >= ENOUGH and _share_answered(controls) >= ANSWERING
     heard = enough and not _way_is_lossy(case, group) and _six_works(case, group)
     return Sighting(heard, ids(controls))
 
@@ -184,9 +180,8 @@ def _six_works(case: Case, group: Group) -> bool:
     many a line."""
     if {o.family for o in group.observations} != {"ipv6"}:
         return True
-    since = _since(group)
     return any(
-        o.works and o.family == "ipv6" and o.at >= since
+        o.works and o.family == "ipv6" and o.at >= group.since
         for r in case.known.controls
         for o in r.observations
     )
@@ -194,41 +189,36 @@ def _six_works(case: Case, group: Group) -> bool:
 
 def _way_is_lossy(case: Case, group: Group) -> bool:
     """Do the owner's servers that answer lose packets too?"""
-    sent = lost = 0
-    for o in _owners(case):
-        if o.id in group.members or not (o.works or connects(o)) or o.failed:
-            continue
-        again, asked = o.facts.get("retransmissions"), o.facts.get("requests")
-        if isinstance(asked, int):
-            answered_ones = o.facts.get("answered")
-            missing = asked - answered_ones if isinstance(answered_ones, int) else 0
-            sent, lost = sent + asked, lost + missing
-        elif isinstance(again, int):
-            sent, lost = sent + 1 + again, lost + again
+    others = (o for o in _owners(case) if o.ok and o.id not in group.members)
+    # Where neither was counted, that nothing was lost is not known.
+    counted = [o for o in others if {"requests", "retransmissions"} & o.facts.keys()]
+    sent, lost = _tally(counted, transmissions)
     return lost >= LOST and lost > LOSSY * sent
 
 
-def _share_answered(controls: Iterable[Observation]) -> float:
-    """Of requests, and of segments by what the kernel had to send again."""
-    sent = kept = 0
-    for o in controls:
-        requests = _count(o, "requests")
-        tried = requests or max(_count(o, "sent"), _transmissions(o))
-        sent += tried
-        if o.works:
-            lost = _count(o, "retransmissions")
-            kept += _count(o, "answered", tried) if requests else tried - lost
-    return kept / max(1, sent)
+def _share_answered(controls: Iterable[ControlResult]) -> float:
+    sent, lost = _tally([o for r in controls for o in r.observations], _packets)
+    return (sent - lost) / max(1, sent)
 
 
-def _transmissions(o: Observation) -> int:
-    """Packets that were not answered: requests, or one with its retransmissions."""
-    return _count(o, "requests") or 1 + _count(o, "retransmissions")
+def _packets(o: Observation) -> int:
+    """Requests, or all segments of a connection."""
+    return count(o, "requests") or max(count(o, "sent"), transmissions(o))
 
 
-def _count(o: Observation, fact: str, otherwise: int = 0) -> int:
-    value = o.facts.get(fact)
-    return value if isinstance(value, int) else otherwise
+def _tally(seen: Sequence[Observation], packets: Callable[[Observation], int]) -> tuple[int, int]:
+    """How many were sent, and lost: requests without an answer, segments that the kernel had to
+    send again, and all of what does not work."""
+    lost = 0
+    for o in seen:
+        sent = packets(o)
+        if not o.works:
+            lost += sent
+        elif requests := count(o, "requests"):
+            lost += requests - count(o, "answered", requests)
+        else:
+            lost += count(o, "retransmissions")
+    return sum(map(packets, seen)), lost
 
 
 # --- is the server up? -------------------------------------------------------------------------
@@ -237,7 +227,7 @@ def _count(o: Observation, fact: str, otherwise: int = 0) -> int:
 def _up(case: Case, group: Group) -> Sighting | None:
     """Known from outside, or inferred: controls of the same kind answer, so does something else of
     the owner, and the target answered here lately (design 6)."""
-    outside = _outside(case, group)
+    outside = of_targets(case.known.outside, group)
     if outside:
         return Sighting(any(outside), group.ids)
     elsewhere = flows.name_fails_elsewhere(case, group)
@@ -257,14 +247,8 @@ def _up(case: Case, group: Group) -> Sighting | None:
     )
 
 
-def _outside(case: Case, group: Group) -> list[bool]:
-    """What an open network sees of the group's targets; empty when it sees none of them."""
-    known = case.known.outside
-    return [known[target] for target in {o.target for o in group.observations} & known.keys()]
-
-
 def _down_outside(case: Case, group: Group) -> Sighting | None:
-    outside = _outside(case, group)
+    outside = of_targets(case.known.outside, group)
     return Sighting(not any(outside), group.ids) if outside else None
 
 
@@ -273,12 +257,7 @@ def _owner_answers(case: Case, group: Group) -> Sighting | None:
     before it failed: an owner may go down during a round. A name at a resolver is not the owner's
     server."""
     others = [o for o in _owners(case) if o.id not in group.members]
-    since = _since(group)
-    return holds_of(others, lambda o: o.works and o.at >= since)
-
-
-def _since(group: Group) -> float:
-    return min(o.at for o in group.observations)
+    return holds_of(others, lambda o: o.works and o.at >= group.since)
 
 
 def _owners(case: Case) -> list[Observation]:
@@ -287,8 +266,7 @@ def _owners(case: Case) -> list[Observation]:
 
 
 def _owner_tcp(case: Case, group: Group) -> Sighting | None:
-    since = _since(group)
-    return holds_of(over_tcp(_owners(case)), lambda o: connects(o) and o.at >= since)
+    return holds_of(over_tcp(_owners(case)), lambda o: connects(o) and o.at >= group.since)
 
 
 # --- addresses ---------------------------------------------------------------------------------
@@ -353,14 +331,14 @@ def _early(case: Case, group: Group) -> Sighting | None:
     if not timed:
         return None
     early = [o for o, sooner in timed if sooner]
-    return Sighting(2 * len(early) > len(timed), tuple(o.id for o in early))
+    return Sighting(2 * len(early) > len(timed), ids_of(early))
 
 
 def _least_rtt(case: Case, o: Observation) -> float | None:
     """Seconds; this connection's own, where it was the shorter: a path may have become so."""
     known = case.known.nearest.get(o.address or "")
-    own = o.facts.get("rtt_seconds")
-    return min(known, own) if known is not None and isinstance(own, float) else known
+    own = number(o, "rtt_seconds")
+    return min(known, own) if known is not None and own is not None else known
 
 
 def _icmp_from_path(case: Case, group: Group) -> Sighting | None:

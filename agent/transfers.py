@@ -7,8 +7,8 @@ from collections.abc import Callable
 from agent import pace
 from agent.case import Case, Differs, Group, Symptom
 from agent.chance import rank_sum
-from agent.sighting import Sighting, Sign, holds_of, ids_of
-from probes.model import Failure, Observation
+from agent.sighting import Sighting, Sign, holds_of, ids_of, marked, of_targets, timed_out
+from probes.model import Observation
 
 TRIES = 3
 """Transfers that must have stopped at the same place."""
@@ -19,26 +19,14 @@ TWICE = 2.0
 BEYOND = 1.2
 
 
-def _marked(case: Case, group: Group, differs: Differs) -> list[Observation]:
-    return [
-        c
-        for c in case.contrasts(differs)
-        if c.contrast is not None and c.contrast.of in group.members
-    ]
-
-
 def _tries(case: Case, group: Group) -> list[Observation]:
-    return [*group.observations, *filter(pace.is_transfer, _marked(case, group, Differs.TIME))]
+    return [*group.observations, *filter(pace.is_transfer, marked(case, group, Differs.TIME))]
 
 
 def _controls(case: Case, group: Group) -> list[Observation]:
     """Those that came to an end: what failed for another reason says nothing of the pace."""
-    asked = [*case.known.transfers, *_marked(case, group, Differs.SERVER)]
+    asked = [*case.known.transfers, *marked(case, group, Differs.SERVER)]
     return [c for c in asked if c.ok or pace.froze(c)]
-
-
-def _ids(*seen: list[Observation]) -> tuple[str, ...]:
-    return tuple(o.id for part in seen for o in part)
 
 
 def _control_went_on(case: Case, group: Group) -> Sighting | None:
@@ -47,7 +35,7 @@ def _control_went_on(case: Case, group: Group) -> Sighting | None:
         return None
     furthest = max(map(pace.carried, group.observations))
     went_on = all(c.ok and pace.carried(c) >= BEYOND * furthest for c in controls)
-    return Sighting(went_on, _ids(controls))
+    return Sighting(went_on, ids_of(controls))
 
 
 def _froze_alike(case: Case, group: Group) -> Sighting | None:
@@ -57,28 +45,26 @@ def _froze_alike(case: Case, group: Group) -> Sighting | None:
     same = all(map(pace.froze, tries)) and (
         pace.alike([*map(pace.carried, tries)]) or pace.alike([*map(pace.segments, tries)])
     )
-    return Sighting(same, _ids(tries))
+    return Sighting(same, ids_of(tries))
 
 
 def _segments(*, freeze: bool) -> Callable[[Case, Group], Sighting | None]:
     """Many against one: only where the one passes do the many tell anything."""
 
     def look(case: Case, group: Group) -> Sighting | None:
-        asked = _marked(case, group, Differs.SEGMENTS)
+        asked = marked(case, group, Differs.SEGMENTS)
         many = [c for c in asked if c.facts.get("pieces") != 1]
         one = [c for c in asked if c.facts.get("pieces") == 1]
         if not many or not one or not all(c.works for c in one):
             return None
-        silent = [c.failed is not None and c.failed.failure is Failure.TIMEOUT for c in many]
-        holds = all(silent) if freeze else all(c.works for c in many)
-        return Sighting(holds, _ids(asked))
+        holds = all(timed_out(c) if freeze else c.works for c in many)
+        return Sighting(holds, ids_of(asked))
 
     return look
 
 
 def _whole_outside(case: Case, group: Group) -> Sighting | None:
-    known = case.known.outside
-    there = [known[t] for t in {o.target for o in group.observations} & known.keys()]
+    there = of_targets(case.known.outside, group)
     return Sighting(all(there), group.ids) if there else None
 
 
@@ -91,7 +77,7 @@ def _slower(case: Case, group: Group) -> Sighting | None:
     own, theirs = _paces(tries), _paces(controls)
     if not own or not theirs:
         return None
-    return Sighting(TWICE * max(own) < min(theirs), _ids(tries, controls))
+    return Sighting(TWICE * max(own) < min(theirs), ids_of(tries, controls))
 
 
 def _slower_again(case: Case, group: Group) -> Sighting | None:
@@ -100,7 +86,7 @@ def _slower_again(case: Case, group: Group) -> Sighting | None:
     own, theirs = _paces(tries), _paces(controls)
     if min(len(own), len(theirs)) < RUNS:
         return None
-    return Sighting(rank_sum(own, theirs) < P, _ids(tries, controls))
+    return Sighting(rank_sum(own, theirs) < P, ids_of(tries, controls))
 
 
 def _mostly(holds: Callable[[Observation], bool]) -> Callable[[Case, Group], Sighting | None]:
@@ -124,8 +110,7 @@ def _control_as_slow(case: Case, group: Group) -> Sighting | None:
 
 def _outside(*, slow: bool) -> Callable[[Case, Group], Sighting | None]:
     def look(case: Case, group: Group) -> Sighting | None:
-        known = case.known.slow_outside
-        there = [known[t] for t in {o.target for o in group.observations} & known.keys()]
+        there = of_targets(case.known.slow_outside, group)
         return Sighting(all(it is slow for it in there), group.ids) if there else None
 
     return look

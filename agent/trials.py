@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from agent.case import Case, Differs, Group, Symptom, symptom_of
+from agent.case import Case, Differs, Group, Symptom, differs_in, symptom_of
 from agent.chance import fisher
-from agent.sighting import Sighting, Sign, spoke
+from agent.facts import count, transmissions
+from agent.sighting import ENOUGH, Sighting, Sign, ids_of, marked, spoke
 from probes.model import Observation
 
 IN_TURN = 3
-ENOUGH = 5
-"""Packets that must be lost to count as silence."""
 SILENT = (Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
 TWENTY = 20
 RANDOM = (0.2, 0.8)
@@ -28,8 +27,7 @@ def _at(case: Case, group: Group, differs: Differs, *, earlier: bool = True) -> 
     found = [
         c
         for c in (*before, *case.known.contrasts)
-        if c.contrast is not None
-        and c.contrast.differs == differs
+        if differs_in(c, differs)
         and c.address in group.addresses
         and c.target in {o.target for o in group.observations}
     ]
@@ -40,7 +38,7 @@ def _own(case: Case, group: Group) -> list[Observation]:
     """The group's targets at its addresses, as they were asked, in this round and before it."""
     names = {o.target for o in group.observations}
     again = [c for c in case.contrasts(Differs.TIME) if c.address in group.addresses]
-    seen = [o for o in case.known.past if o.contrast is None or o.contrast.differs == Differs.TIME]
+    seen = [o for o in case.known.past if o.contrast is None or differs_in(o, Differs.TIME)]
     found = [
         o
         for o in (*seen, *again, *group.observations)
@@ -49,13 +47,9 @@ def _own(case: Case, group: Group) -> list[Observation]:
     return sorted({o.id: o for o in found}.values(), key=lambda o: o.at)
 
 
-def _ids(*seen: Sequence[Observation]) -> tuple[str, ...]:
-    return tuple(o.id for part in seen for o in part)
-
-
 def _other_hello_ok(case: Case, group: Group) -> Sighting | None:
     asked = _at(case, group, Differs.HELLO)
-    return Sighting(all(map(spoke, asked)), _ids(asked)) if asked else None
+    return Sighting(all(map(spoke, asked)), ids_of(asked)) if asked else None
 
 
 def _hellos_in_turn(case: Case, group: Group) -> Sighting | None:
@@ -69,28 +63,20 @@ def _hellos_in_turn(case: Case, group: Group) -> Sighting | None:
         order = sorted([*((o.at, False) for o in fails), *((c.at, True) for c in other)])
         changes = sum(a[1] is not b[1] for a, b in pairwise(order))
         since = min(o.at for o in fails)
-        if sum(map(_packets, fails)) < ENOUGH and all(symptom_of(o) in SILENT for o in fails):
+        if sum(map(transmissions, fails)) < ENOUGH and all(symptom_of(o) in SILENT for o in fails):
             continue
         always = all(map(spoke, other)) and not any(o.works for o in own if o.at >= since)
-        return Sighting(always and changes >= 2 * (IN_TURN - 1), _ids(other, fails))
+        return Sighting(always and changes >= 2 * (IN_TURN - 1), ids_of(other, fails))
     return None
-
-
-def _packets(o: Observation) -> int:
-    again = o.facts.get("retransmissions")
-    return 1 + again if isinstance(again, int) else 1
 
 
 def _burst_freezes(case: Case, group: Group) -> Sighting | None:
     asked = _at(case, group, Differs.BURST, earlier=False)
-    return Sighting(any(map(_froze, asked)), _ids(asked)) if asked else None
+    return Sighting(any(map(_froze, asked)), ids_of(asked)) if asked else None
 
 
 def _froze(c: Observation) -> bool:
-    answered, frozen = c.facts.get("answered"), c.facts.get("frozen")
-    return (
-        isinstance(answered, int) and isinstance(frozen, int) and answered > 0 and frozen >= FROZEN
-    )
+    return count(c, "answered") > 0 and count(c, "frozen") >= FROZEN
 
 
 def _recovered(case: Case, group: Group) -> Sighting | None:
@@ -102,16 +88,13 @@ def _recovered(case: Case, group: Group) -> Sighting | None:
         for c in _at(case, group, Differs.TIME, earlier=False)
         if c.at > failed and all(c.at < at for at in bursts)
     ]
-    return Sighting(single[-1].works, _ids(single)) if single else None
+    return Sighting(single[-1].works, ids_of(single)) if single else None
 
 
 def _burst_elsewhere(case: Case, group: Group) -> Sighting | None:
-    there = [
-        c
-        for c in case.contrasts(Differs.BURST)
-        if c.address not in group.addresses and c.contrast and c.contrast.of in group.members
-    ]
-    return Sighting(any(map(_froze, there)), _ids(there)) if there else None
+    asked = marked(case, group, Differs.BURST)
+    there = [c for c in asked if c.address not in group.addresses]
+    return Sighting(any(map(_froze, there)), ids_of(there)) if there else None
 
 
 def _spaced(case: Case, seen: Sequence[Observation]) -> list[Observation]:
@@ -130,14 +113,14 @@ def _at_random(case: Case, group: Group) -> Sighting | None:
     if len(own) < TWENTY:
         return None
     share = sum(o.works for o in own) / len(own)
-    return Sighting(RANDOM[0] <= share <= RANDOM[1], _ids(own))
+    return Sighting(RANDOM[0] <= share <= RANDOM[1], ids_of(own))
 
 
 def _neutral_steady(case: Case, group: Group) -> Sighting | None:
     neutral = _spaced(case, _at(case, group, Differs.NAME))
     if len(neutral) < TWENTY:
         return None
-    return Sighting(sum(map(spoke, neutral)) >= STEADY * len(neutral), _ids(neutral))
+    return Sighting(sum(map(spoke, neutral)) >= STEADY * len(neutral), ids_of(neutral))
 
 
 def _beyond_chance(case: Case, group: Group) -> Sighting | None:
@@ -146,7 +129,7 @@ def _beyond_chance(case: Case, group: Group) -> Sighting | None:
         return None
     works, passes = sum(o.works for o in own), sum(map(spoke, neutral))
     p = fisher(works, len(own) - works, passes, len(neutral) - passes)
-    return Sighting(p < P, _ids(own, neutral))
+    return Sighting(p < P, ids_of(own, neutral))
 
 
 SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {

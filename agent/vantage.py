@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agent.facts import number
 from config.model import TargetConfig
 from probes.model import Failure, Family, Observation, Role, Step, VantageStatus
 
@@ -176,9 +177,9 @@ def _fault(results: Sequence[ControlResult], around: Surroundings) -> str:
     offsets: dict[str, float] = {}
     for result in web:
         for o in result.observations:
-            offset = o.facts.get("clock_offset_seconds")
-            if isinstance(offset, (int, float)):
-                offsets[_owner(result)] = float(offset)
+            offset = number(o, "clock_offset_seconds")
+            if offset is not None:
+                offsets[_owner(result)] = offset
     if len(offsets) >= CLOCK_OPERATORS:
         off = statistics.median(offsets.values())
         if abs(off) > CLOCK_LIMIT:

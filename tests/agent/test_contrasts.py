@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from agent import contrasts
-from agent.case import Differs, Symptom
+from agent.asks import MOST, Around, FollowUp, Neutral, neutrals, window_of
+from agent.case import WINDOWS, Differs, Symptom
 from agent.companion import Companion
-from agent.contrasts import Around, Neutral, first, last, neutrals, second, window_of
+from agent.contrasts import RELAYS, first, last, second
 from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dtls import DtlsProbe
 from probes.model import Failure, Role, Step
@@ -68,7 +68,7 @@ def around(**given: Any) -> Around:
     return Around(**values)
 
 
-def asked(*failed: Any, **given: Any) -> list[contrasts.FollowUp]:
+def asked(*failed: Any, **given: Any) -> list[FollowUp]:
     return first(MESSENGER, failed, around(**given))[0]
 
 
@@ -122,7 +122,7 @@ def test_one_address_is_asked_once_and_other_networks_come_first():
         for i, a in enumerate(("198.51.100.1", "198.51.100.2", "198.51.100.3", A2))
     ]
     assert [a.address for a in asked(*many)][:2] == ["198.51.100.1", A2]
-    assert len(asked(*many)) == contrasts.MOST
+    assert len(asked(*many)) == MOST
 
 
 def test_every_channel_has_a_sample_of_its_own():
@@ -150,7 +150,7 @@ def test_two_relays_are_a_sample_and_those_known_to_answer_come_first():
     found = asked(*three, verified=frozenset({"r2"}))
     relays = list(dict.fromkeys(a.address for a in found))
     assert relays[0] == R3.host
-    assert len(relays) == contrasts.RELAYS
+    assert len(relays) == RELAYS
 
 
 def test_other_kinds_of_relay_are_asked_in_another_dress_too():
@@ -282,7 +282,7 @@ def companion(*ports: int) -> Companion:
     return Companion("192.0.2.7", ports or (3478,), 8443, bytes(32), "0" * 64)
 
 
-def at_twin(*failed: Any, **given: Any) -> dict[str, contrasts.FollowUp]:
+def at_twin(*failed: Any, **given: Any) -> dict[str, FollowUp]:
     asks = asked(*failed, **{"twin": companion(), **given})
     return {str(a.facts["payload"]): a for a in asks if a.differs is Differs.TWIN}
 
@@ -379,7 +379,7 @@ def test_each_contrast_differs_in_one_attribute_only():
         assert (follow.address, follow.port) == (A1, W1.port)
     spoken = contrast(hello(W1, Failure.RESET), Differs.NAME)
     assert spoken.contrast is not None
-    assert Symptom.HELLO_RESET in contrasts.WINDOWS
+    assert Symptom.HELLO_RESET in WINDOWS
 
 
 # --- less common ones --------------------------------------------------------------------------
@@ -416,11 +416,11 @@ def test_a_name_is_asked_where_no_resolver_is_by_research_only():
 
 def test_a_strangers_certificate_has_a_control_asked_once_more():
     f = hello(W1, Failure.UNKNOWN_ISSUER, certificate_issuer="stranger")
-    asks, _ = contrasts.first(MESSENGER, [f], around())
+    asks, _ = first(MESSENGER, [f], around())
     again = [a for a in asks if a.differs is Differs.CONTROL]
     assert [(a.probe, a.address, a.port) for a in again] == [
         (TlsProbe(CALM.name), CALM.address, CALM.port)
     ]
     reset = hello(W1, Failure.RESET)
-    asks, _ = contrasts.first(MESSENGER, [reset], around())
+    asks, _ = first(MESSENGER, [reset], around())
     assert not [a for a in asks if a.differs is Differs.CONTROL]

@@ -3,122 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent import core as core_module
-from agent import learned, manners, network, rounds
 from agent.check import one_round
-from agent.core import QUIET_ROUNDS, Core
 from agent.knobs import knobs_of
 from agent.plan import Cadence
 from agent.rounds import Beat
 from agent.state import ChannelState
 from agent.store import Store
 from config.loader import load
-from config.model import MessengerConfig, TargetConfig
-from exporters.feed import AgentFigures, Update
-from exporters.mirror import Mirror
-from exporters.prometheus import render
-from probes.model import CONTROL, Proof, Role, Status, VantageStatus
-from tests.agent.building import (
-    Clock,
-    FakeStun,
-    FakeTls,
-    World,
-    configuration,
-    control,
-    messenger,
-    target,
-    until,
-)
-
-RELAYS = [f"198.51.100.{n}" for n in range(1, 6)]
-CHAT = "198.51.100.50"
-WEB = [f"203.0.113.{n}" for n in range(1, 5)]
-STUN = [f"203.0.113.{n}" for n in range(11, 14)]
-OURS = "192.0.2.77"
-
-
-class Line:
-    """A small world, a clock, and an agent that is driven round by round."""
-
-    def __init__(self, clock: Clock, folder: Path) -> None:
-        self.clock = clock
-        self.folder = folder
-        self.world = World(mapped=dict.fromkeys(STUN, OURS))
-        self.attachment = "wlan"
-        self.updates: list[Update] = []
-        self.figures = AgentFigures()
-        self.store = Store(folder)
-        self.core = self.make()
-
-    def controls(self) -> tuple[TargetConfig, ...]:
-        return (
-            *(
-                control(f"web{n}", host=address, kind="", probe=FakeTls(self.world), port=443)
-                for n, address in enumerate(WEB)
-            ),
-            *(
-                control(f"stun{n}", Role.STUN, host=address, probe=FakeStun(self.world))
-                for n, address in enumerate(STUN)
-            ),
-        )
-
-    def messenger(self, name: str = "m", **given: Any) -> MessengerConfig:
-        relays = (
-            target(f"relay{n}", messenger=name, host=a, probe=FakeStun(self.world), **given)
-            for n, a in enumerate(RELAYS)
-        )
-        chat = target("chat", messenger=name, channel="chat", host=CHAT, probe=FakeTls(self.world))
-        return messenger(*relays, chat, name=name)
-
-    def make(self, *messengers: MessengerConfig, store: Store | None = None, **sections: Any):
-        messengers = messengers or (self.messenger(),)
-        config = configuration(messengers, self.controls(), **sections)
-        return Core(config, store or self.store, self.figures, self.updates.append)
-
-    async def round(self, count: int = 1, *, seconds: float = 66.0, name: str = "m", **given: Any):
-        """So many rounds; what the last one showed, by channel."""
-        shown = ()
-        for _ in range(count):
-            shown = await self.core.run_messenger(name, Beat(self.clock.wall, **given))
-            self.clock.forward(seconds)
-        return {d.channel: d for d in shown}
-
-    async def statuses(self, count: int = 1) -> dict[str, str]:
-        shown = await self.round(count)
-        return {channel: str(d.status) for channel, d in shown.items()}
-
-    def cut(self) -> None:
-        self.world.silent |= {*RELAYS, CHAT, *WEB, *STUN}
-
-    def restart(self, seconds: float = 1.0) -> None:
-        self.store.close()
-        self.clock.forward(seconds)
-        self.store = Store(self.folder)
-        self.core = self.make()
-
-
-@pytest.fixture
-async def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    clock = Clock()
-    for module in (core_module, learned, manners):
-        monkeypatch.setattr(module, "time", clock.module)
-    monkeypatch.setattr("probes.measure.time", clock.wall_only)
-    monkeypatch.setattr(rounds, "time", clock.wall_only)
-    monkeypatch.setattr(rounds, "SPREAD", 0.0)
-    monkeypatch.setattr(rounds, "PER_CHECK", 0.0)
-    monkeypatch.setattr(core_module, "default_route", lambda: ("eth0", ""))
-    monkeypatch.setattr(core_module, "is_tunnel", lambda interface: False)
-    made = Line(clock, tmp_path / "state")
-    monkeypatch.setattr(network, "attachment", lambda key: made.attachment)
-    yield made
-    await made.core.stop()
-    made.store.close()
-
+from probes.model import CONTROL, Proof, Status, VantageStatus
+from tests.agent.building import FakeStun, FakeTls, messenger, target
+from tests.agent.line import CHAT, OURS, RELAYS, STUN, WEB
 
 # --- from observation to status --------------------------------------------------------------
 
@@ -417,166 +316,6 @@ async def test_a_slow_disk_delays_no_measurement(line, monkeypatch):
     assert not any(wrote)
 
 
-# --- networks --------------------------------------------------------------------------------
-
-
-def move(line: Line, address: str, attachment: str) -> None:
-    line.world.mapped = dict.fromkeys(STUN, address)
-    line.attachment = attachment
-
-
-async def test_another_network_begins_anew_after_two_quiet_rounds(line):
-    await line.round()
-    line.world.silent.update(RELAYS)
-    assert (await line.statuses(3))["call"] == "unreachable"
-    move(line, "100.64.7.7", "lte")
-    for _ in range(QUIET_ROUNDS):
-        shown = await line.round()
-        assert {d.reason for d in shown.values()} == {"network_changed"}
-        assert {d.status for d in shown.values()} == {Status.UNKNOWN}
-    shown = await line.round()
-    assert shown["call"].reason == "settling"
-    assert shown["chat"].status is Status.OK
-    assert line.figures.network_changes == 1
-    assert (await line.statuses(2))["call"] == "unreachable"
-
-
-async def test_a_network_that_changes_while_a_round_is_under_way_breaks_nothing(line, caplog):
-    """The controls are heard before the messenger's own checks have ended."""
-    await line.round()
-    move(line, "100.64.7.7", "lte")
-    line.world.hanging.add(RELAYS[0])
-    task = asyncio.create_task(line.round())
-    await until(lambda: line.figures.network_changes)
-    line.world.hanging.clear()
-    shown = await task
-    assert {d.reason for d in shown.values()} == {"network_changed"}
-    await line.round()
-    assert await line.statuses() == {"call": "ok", "chat": "ok"}
-    assert "bug" not in caplog.text
-
-
-async def test_what_worked_at_home_is_no_evidence_elsewhere(line):
-    assert (await line.statuses())["chat"] == "ok"
-    move(line, "100.64.7.7", "lte")
-    line.world.resetting.add(CHAT)
-    await line.round(QUIET_ROUNDS)
-    shown = await line.round()
-    assert shown["chat"].reason == "settling"
-
-
-async def test_back_home_trust_is_still_there(line):
-    line.core = line.make(line.messenger(proof=Proof.UNPROVEN))
-    await line.round(10)
-    assert line.core.learned.proven(line.core.messengers["m"].targets[0])
-    move(line, "100.64.7.7", "lte")
-    await line.round()
-    assert not line.core.learned.proven(line.core.messengers["m"].targets[0])
-    move(line, OURS, "wlan")
-    await line.round()
-    assert line.core.learned.proven(line.core.messengers["m"].targets[0])
-
-
-# --- restart and reload ----------------------------------------------------------------------
-
-
-async def test_the_next_start_goes_on_with_what_was_confirmed(line):
-    await line.round()
-    line.world.silent.update(RELAYS)
-    await line.round(3)
-    line.restart()
-    before = {d.channel: d.status for d in line.core.report().diagnoses}
-    assert before == {"call": Status.UNREACHABLE, "chat": Status.OK}
-    assert not line.core.ready
-    assert (await line.statuses())["call"] == "unreachable"
-
-
-async def test_a_restart_in_the_middle_of_counting_goes_on_counting(line):
-    await line.round()
-    line.world.silent.update(RELAYS)
-    await line.round(2)
-    line.restart()
-    assert (await line.statuses())["call"] == "unreachable"
-
-
-async def test_after_days_off_two_old_rounds_are_not_in_a_row_with_a_new_one(line):
-    await line.round()
-    line.world.silent.update(RELAYS)
-    await line.round(2)
-    line.restart(3 * 86400)
-    assert (await line.statuses())["call"] == "ok"
-
-
-async def test_before_the_first_round_every_channel_is_there(line):
-    report = line.core.report()
-    assert {(d.channel, d.status, d.reason) for d in report.diagnoses} == {
-        ("call", Status.UNKNOWN, "starting"),
-        ("chat", Status.UNKNOWN, "starting"),
-    }
-    assert {d.deciding for d in report.diagnoses} == {5, 1}
-
-
-async def test_a_reload_keeps_what_was_measured_and_what_manners_know(line):
-    await line.round(2)
-    old = line.core
-    sent = old.env.traffic.sent
-    line.core = line.make(line.messenger())
-    line.core.take_over(old)
-    assert line.core.env.traffic.sent == sent
-    assert line.core.ready
-    assert {d.status for d in line.core.report().diagnoses} == {Status.OK}
-    assert OURS in line.core.env.own.mapped, "our address stays known, or it would leak"
-    assert line.core.ledger.targets[("m", "relay0")].runs == 2
-    line.world.asked.clear()
-    shown = await line.core.run_messenger("m", Beat(line.clock.wall - 60))
-    assert {d.status for d in shown} == {Status.OK}
-
-
-async def test_a_reload_right_after_another_network_stays_quiet(line):
-    await line.round()
-    move(line, "100.64.7.7", "lte")
-    await line.round()
-    old = line.core
-    line.core = line.make(line.messenger())
-    line.core.take_over(old)
-    shown = await line.round()
-    assert {d.reason for d in shown.values()} == {"network_changed"}
-
-
-async def test_series_of_removed_targets_disappear_at_a_reload(line):
-    await line.round()
-    old, mirror = line.core, Mirror()
-    mirror.apply(old.everything(), 0.0)
-    assert b'target="relay4"' in render(mirror, "", line.clock.wall)[0]
-    fewer = messenger(*line.messenger().targets[:2])
-    line.core = line.make(fewer)
-    line.core.take_over(old)
-    await line.round()
-    mirror.apply(line.core.everything(), 1.0)
-    for update in line.updates[-2:]:
-        mirror.apply(update, 2.0)
-    page = render(mirror, "", line.clock.wall)[0]
-    assert b'target="relay1"' in page
-    assert b'target="relay4"' not in page
-
-
-async def test_what_was_stopped_publishes_nothing_more(line):
-    await line.round()
-    line.world.hanging.update(STUN)
-    beat = Beat(line.clock.wall)
-    task = asyncio.create_task(line.core.run_messenger("m", beat))
-    await until(lambda: line.world.sending[STUN[0]])
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    published = len(line.updates)
-    await line.core.stop()
-    line.world.hanging.clear()
-    await asyncio.sleep(0.1)
-    assert len(line.updates) == published
-    assert beat.controls is not None
-    assert beat.controls.done()
-
-
 # --- one round by hand -----------------------------------------------------------------------
 
 
@@ -610,7 +349,7 @@ async def test_check_on_another_network_leaves_the_agents_states_alone(line):
     await line.round()
     home = line.core.learned.network
     assert line.store.states(home)
-    move(line, "100.64.7.7", "lte")
+    line.move("100.64.7.7", "lte")
     line.core = line.make()
     await one_round(line.core, ("m",))
     assert line.store.states(home)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agent import check, contrasts
+from agent import asks, check
 from agent import core as core_module
 from agent.core import Core
 from agent.manners import Manners
@@ -233,7 +233,7 @@ async def test_research_asks_a_control_last_and_then_leaves_it_alone(tmp_path):
 
 
 async def test_from_the_second_round_on_the_neutral_name_goes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(contrasts, "WINDOWS", dict.fromkeys(contrasts.WINDOWS, 3.0))
+    monkeypatch.setattr(asks, "WINDOWS", dict.fromkeys(asks.WINDOWS, 3.0))
     async with core(tmp_path) as (made, wire):
         shown = await made.run_messenger("m", Beat(0))
         assert web(shown).status is Status.OK

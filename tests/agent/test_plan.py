@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import contrasts, plan
+from agent import plan
+from agent.case import WINDOWS
 from agent.plan import Asked, Cadence
 from tests.agent.building import FakeStun, FakeTcp, FakeTls, World, control, target
 
@@ -109,7 +110,7 @@ def test_a_name_that_a_filter_may_remember_waits_and_the_connection_does_not(
 
 
 def test_the_longest_wait_is_the_longest_window():
-    assert max(contrasts.WINDOWS.values()) == plan._LONGEST_WAIT
+    assert max(WINDOWS.values()) == plan._LONGEST_WAIT
 
 
 def test_an_interval_of_its_own_holds_whatever_the_channel_does():

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from agent import repeats
+from agent.asks import Around, Fetched, Neutral
 from agent.case import WINDOWS, Differs, Symptom
-from agent.contrasts import Around, Fetched, Neutral
 from agent.transfers import RUNS, TRIES
 from agent.trials import IN_TURN
 from probes.contrast import BurstProbe, HelloProbe, SegmentsProbe
