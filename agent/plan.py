@@ -116,15 +116,19 @@ def _phases(targets: Sequence[TargetConfig], cadence: Cadence) -> dict[str, floa
     Controls are left together: whether the line works is judged by all of them."""
     channels: dict[str, list[str]] = {}
     for target in targets:
-        if target.probe.handshake and target.interval is None and target.role is None:
-            if not _transfers(target):
-                channels.setdefault(target.target.channel, []).append(target.target.name)
+        if _shakes_in_turn(target):
+            channels.setdefault(target.target.channel, []).append(target.target.name)
     return {
         name: (cadence.phase + index / len(names)) % 1
         for names in channels.values()
         if len(names) > 1
         for index, name in enumerate(names)
     }
+
+
+def _shakes_in_turn(target: TargetConfig) -> bool:
+    ours = target.interval is None and target.role is None
+    return ours and target.probe.handshake and not _transfers(target)
 
 
 def _is_due(

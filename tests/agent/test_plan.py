@@ -51,7 +51,7 @@ def test_intervals(probe, since_full, expected):
 
 @pytest.mark.parametrize("phase", [0.0, 0.7])
 def test_a_channels_handshakes_are_spread_over_their_interval(phase):
-    """So that what only a handshake shows is met within a round or two, and pressed from then on."""
+    """So that what only a handshake shows is met within a round or two, and pressed from there."""
     cadence = dataclasses.replace(CADENCE, phase=phase)
     names = ("a", "b", "c", "d", "e")
     targets = [target(n, probe=TLS) for n in names]
