@@ -122,12 +122,9 @@ class Installed:
             address, port = packet.destination, packet.destination_port
         else:
             address, port = packet.source, packet.source_port
-        remembers = self._marks or self._translated
-        if not remembers and direction == IN and self._outward:
+        if not self.cares(direction, packet.protocol, address, port):
             return None
-        concerned = self._concerns(packet, address, port)
-        if not (concerned or remembers):
-            return None
+        concerned = self._concerns(packet.protocol, address, port)
         self._forget(now)
         key = _key(packet, direction)
         if direction == IN and (asked := self._translated.get(key)):
@@ -148,13 +145,22 @@ class Installed:
 
     # The packet's header
 
-    def _concerns(self, packet: Packet, address: bytes, port: int) -> bool:
+    def cares(self, direction: str, protocol: int, address: bytes, port: int) -> bool:
+        """May it do something to a packet that way of the server with this address and port? False
+        is certain."""
+        if self._marks or self._translated:
+            return True
+        if direction == IN and self._outward:
+            return False
+        return self._concerns(protocol, address, port)
+
+    def _concerns(self, protocol: int, address: bytes, port: int) -> bool:
         wanted = self.rule.match
         if wanted.ports and port not in wanted.ports:
             return False
-        if self._protocols and packet.protocol not in self._protocols:
+        if self._protocols and protocol not in self._protocols:
             return False
-        if wanted.family and wanted.family != packet.version:
+        if wanted.family and wanted.family != (4 if len(address) == 4 else 6):
             return False
         if not self._remote and not self._exempt:
             return True

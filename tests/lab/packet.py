@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 
@@ -33,8 +33,7 @@ class PacketError(ValueError):
     """The bytes are not a complete IP packet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """What a router or a filter wants to know. Ports are 0 where the protocol has none."""
 
     data: bytes

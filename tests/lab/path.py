@@ -27,6 +27,7 @@ from tests.lab.engine import Installed
 from tests.lab.packet import Packet
 
 LOSSLESS_OUT, LOSSLESS_IN = Loss(), Loss(seed=2)
+UNTOUCHED = (0.0, 1, ())  # the rest of a verdict that changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,17 @@ class Line:
 
 
 class Arrival(NamedTuple):
-    """A packet that leaves the path at ``due`` on the side that ``direction`` leads to."""
+    """A packet that leaves the path at ``due`` on the side that ``direction`` leads to, with
+    ``ttl`` left of its hop count."""
 
     due: float
     direction: str
-    data: bytes
+    packet: Packet
+    ttl: int
+
+    @property
+    def data(self) -> bytes:
+        return packets.with_ttl(self.packet, self.ttl)
 
 
 class Fate(NamedTuple):
@@ -133,7 +140,7 @@ class Path:
                 forged += self._injected(verdict.injected, direction, hop, now)
             if verdict.packet is None:
                 return Fate(tuple(forged), f"rule {number} {installed.rule.action.word}")
-            if verdict.packet is not packet or verdict[1:] != (0.0, 1, ()):
+            if verdict.packet is not packet or verdict[1:] != UNTOUCHED:
                 word = f"rule {number} {installed.rule.action.word}"
             packet = verdict.packet
             delay += verdict.delay
@@ -144,8 +151,8 @@ class Path:
         elif (due := self.through(direction, now)) is None:
             arrivals, word = (), "lost"
         else:
-            data = packets.with_ttl(packet, packet.ttl - len(self.hops))
-            arrivals = (Arrival(due + delay, direction, data),) * copies
+            left = packet.ttl - len(self.hops)
+            arrivals = (Arrival(due + delay, direction, packet, left),) * copies
         return Fate((*forged, *arrivals), word)
 
     def _injected(
@@ -162,8 +169,7 @@ class Path:
             # There and back to the sender takes whole links; onward is the way itself.
             distance = hop if direction == OUT else links - hop
             wait = self.line.delay * (1 if side == direction else 2 * distance / links)
-            aged = packets.with_ttl(parsed, parsed.ttl - routers)
-            arrivals.append(Arrival(now + wait, side, aged))
+            arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
         return arrivals
 
     def _expired(self, packet: Packet, direction: str, now: float) -> tuple[Arrival, ...]:
@@ -178,6 +184,13 @@ class Path:
         """The hop at which a packet's hop count runs out."""
         routers = max(1, packet.ttl)
         return routers if direction == OUT else len(self.hops) + 1 - routers
+
+    def watches(self, direction: str, protocol: int, server: bytes, port: int) -> bool:
+        """May a rule do something to such a packet? If not, ``through`` is all that happens to one
+        that has hops enough."""
+        return bool(self.rules) and any(
+            rule.cares(direction, protocol, server, port) for rule in self.rules.values()
+        )
 
     def through(self, direction: str, now: float) -> float | None:
         """When a packet that nothing stops arrives, or None: the line itself loses it."""

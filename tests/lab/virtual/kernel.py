@@ -21,7 +21,7 @@ from probes.net import udp
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
 from tests.lab.packet import ACK, RST, TCP, UDP, Ends, Packet
-from tests.lab.path import Path
+from tests.lab.path import Arrival, Path
 from tests.lab.virtual.clock import Loop
 from tests.lab.virtual.tcp import Endpoint
 from tests.lab.world import CLIENT_V4, CLIENT_V6
@@ -71,24 +71,26 @@ class Kernel:
         def send(ends: Ends, sequence: int, acknowledged: int, flags: int, payload: bytes) -> None:
             if direction == OUT:
                 self.sent += 1
-            if self.path.rules:
+            server, port = ends[2:] if direction == OUT else ends[:2]
+            if self.path.watches(direction, TCP, server, port):
                 packet = tcp_packet(ends, sequence, acknowledged, flags, payload)
                 self._carry(packet, direction)
             elif (due := self.path.through(direction, self.loop.time())) is not None:
                 arrive = self._tcp_here if direction == IN else self.world.tcp
-                self.loop.call_at(due, arrive, ends, sequence, acknowledged, flags, payload)
+                self.loop.deliver(due, arrive, ends, sequence, acknowledged, flags, payload)
 
         return send
 
     def datagram(self, direction: str, ends: Ends, payload: bytes) -> None:
         if direction == OUT:
             self.sent += 1
-        if self.path.rules:
+        server, port = ends[2:] if direction == OUT else ends[:2]
+        if self.path.watches(direction, UDP, server, port):
             self._carry(udp_packet(ends, payload), direction)
         elif (due := self.path.through(direction, self.loop.time())) is not None:
             ttl = TTL - len(self.path.hops)
             arrive = self._udp_here if direction == IN else self.world.udp
-            self.loop.call_at(due, arrive, ends, payload, ttl)
+            self.loop.deliver(due, arrive, ends, payload, ttl)
 
     def unreachable(self, asked: Ends, payload: bytes) -> None:
         """A server's host has no such UDP port."""
@@ -99,17 +101,17 @@ class Kernel:
 
     def _carry(self, packet: Packet, direction: str) -> None:
         for arrival in self.path.carry(packet, direction, self.loop.time()).arrivals:
-            self.loop.call_at(arrival.due, self._arrives, arrival.direction, arrival.data)
+            self.loop.deliver(arrival.due, self._arrives, arrival)
 
-    def _arrives(self, direction: str, data: bytes) -> None:
-        packet = packets.parse(data)
+    def _arrives(self, arrival: Arrival) -> None:
+        _, direction, packet, ttl = arrival
         if packet.protocol == TCP:
             arrive = self._tcp_here if direction == IN else self.world.tcp
             sent = (packet.sequence, packet.acknowledged, packet.tcp_flags, packet.payload)
             arrive(packets.forward(packet), *sent)
         elif packet.protocol == UDP:
             arrive = self._udp_here if direction == IN else self.world.udp
-            arrive(packets.forward(packet), packet.payload, packet.ttl)
+            arrive(packets.forward(packet), packet.payload, ttl)
         elif direction == IN:
             self._icmp_here(packet)
 
@@ -144,13 +146,11 @@ class Kernel:
 
 class _Sockets:
     def __init__(self, kernel: Kernel) -> None:
+        self.__dict__.update(vars(socket), socket=self._socket)
         self._kernel = kernel
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> Any:
-        return VirtualSocket(self._kernel, family, kind & ~socket.SOCK_NONBLOCK)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(socket, name)
+    def _socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM) -> Any:
+        return VirtualSocket(self._kernel, family, kind)
 
 
 class VirtualSocket:
@@ -158,7 +158,7 @@ class VirtualSocket:
 
     def __init__(self, kernel: Kernel, family: int, kind: int) -> None:
         self.kernel, self.family, self.type = kernel, family, kind
-        self.protocol = TCP if kind == socket.SOCK_STREAM else UDP
+        self.protocol = UDP if kind == socket.SOCK_DGRAM else TCP
         self.fd = next(DESCRIPTORS)
         kernel.loop.watched[self.fd] = self
         self.peer: tuple[bytes, int] | None = None
@@ -235,7 +235,7 @@ class VirtualSocket:
         return len(data)
 
     def recvmsg(self, _size: int, _ancillary: int = 0, flags: int = 0) -> Any:
-        queue = self.errors if flags & socket.MSG_ERRQUEUE else self.queue
+        queue = self.errors if flags == socket.MSG_ERRQUEUE else self.queue
         if not queue:
             raise BlockingIOError
         return queue.popleft()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import random
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,6 +33,9 @@ from tests.lab.virtual.kernel import Kernel
 from tests.lab.world import CLIENT_V4, CLIENT_V6, RESOLVER_V4
 
 COUNTRY = "RU"
+# httpcore looks for it along the whole path at every request where it is not installed.
+if importlib.util.find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # how an import is told of that
 GRACE = 30.0
 """Seconds by which a round may come late (agent/scheduler.py)."""
 
