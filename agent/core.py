@@ -172,10 +172,10 @@ class Core:
         messenger, runner = self.messengers[name], self.runners[name]
         cadence = self.knobs.cadence
         undecided = self._undecided.get(name, frozenset())
-        over = time.monotonic() + CUT_OFF * cadence.interval
+        began, over = time.time(), time.monotonic() + CUT_OFF * cadence.interval
         await self.follower.before(runner, self.evidence.get(CONTROL, ()), cadence)
         ran, controls = await asyncio.gather(
-            runner.run(beat, cadence, undecided, self.families), self._controls_of(beat)
+            self._ask(name, beat, undecided), self._controls_of(beat)
         )
         self.figures.rounds[name] += 1
         now = time.time()
@@ -191,7 +191,7 @@ class Core:
         concluded = rounds.concluded(ran)
         fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
         shown = tuple(
-            self._fold(d, controls, now, fetched if d.reason in PACED else concluded) for d in raw
+            self._fold(d, controls, began, fetched if d.reason in PACED else concluded) for d in raw
         )
         fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
@@ -202,6 +202,14 @@ class Core:
         await self.saving.save(states)
         self._flush(name, evidence, shown)
         return shown
+
+    async def _ask(self, name: str, beat: Beat, undecided: frozenset[str]) -> Ran:
+        """What is due; and where something fell of which only a part was asked, the rest of it."""
+        runner, cadence = self.runners[name], self.knobs.cadence
+        ran = await runner.run(beat, cadence, undecided, self.families)
+        evidence = runner.evidence(ran, cadence, self.learned.proven, time.time())
+        fell = self._fallen(name, evidence) - undecided
+        return await runner.go_on(ran, beat, cadence, fell, self.families) if fell else ran
 
     async def diagnose(
         self,
@@ -280,7 +288,8 @@ class Core:
     def _fold(
         self, raw: Diagnosis, controls: Controls, now: float, concluded: frozenset[str]
     ) -> Diagnosis:
-        """``concluded``: the targets of which this very round learned something."""
+        """``now``: when the round began, since it is the beginnings that are an interval apart;
+        ``concluded``: the targets of which this very round learned something."""
         key = (raw.messenger, raw.channel)
         state = self.states.get(key, ChannelState())
         masked = controls.judgement.masks or not controls.judgement.abroad

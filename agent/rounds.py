@@ -13,7 +13,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent import plan
 from agent.asks import window_of
@@ -40,6 +40,8 @@ SLOT = 0.05
 the check that it starts, so they share it. No send is timed from its slot."""
 CUT_OFF = 0.9
 """Share of the interval after which a round is judged without the checks still under way."""
+REST = 0.5
+"""Share of the interval that must be left of a round to ask the rest of a channel in it."""
 PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes, and leave time for
@@ -133,6 +135,10 @@ class Runner:
     _skips: list[str] = field(default_factory=list)
     _scale: float = 1.0
     """Of the seconds that a filter remembers, in a laboratory's shorter day."""
+    _began: float = 0.0
+    """Unix time at which the round under way began, which is when all of its checks are asked."""
+    _until: float = 0.0
+    """Monotonic seconds until which its checks are waited for."""
     _sizes: Counter[tuple[str, str, str]] = field(init=False)
     _turns: dict[str, float] = field(default_factory=dict)
     _turns_at: Cadence | None = None
@@ -150,8 +156,9 @@ class Runner:
         in_full: bool = False,
     ) -> Ran:
         """Ask what is due. ``in_full``: everything, now, and waited for (``callpath check``)."""
-        started = time.monotonic()
-        now = time.time()
+        cut_off = CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval
+        self._until = time.monotonic() + cut_off
+        now = self._began = time.time()
         # What ended since the last round was judged counts for this one, and may be asked again.
         ended = self._collect()
         self.env.patience = math.inf if in_full else PATIENCE * cadence.interval
@@ -160,18 +167,38 @@ class Runner:
         else:
             asked = {name: seen.asked for name, seen in self.seen.items()}
             asks = plan.plan(self.targets, asked, undecided, cadence, now)
-        asks = [ask for ask in asks if ask.target.target.name not in self._running]
-        self._skips += ["residual"] * sum(ask.deferred for ask in asks)
         self._scale = min(1.0, cadence.interval / FIELD_INTERVAL)
+        asks = [ask for ask in asks if ask.target.target.name not in self._running]
         gap = PER_CHECK if in_full else spacing(len(asks), cadence.interval, self.others)
-        slots: dict[float, asyncio.Event] = {}
-        for index, ask in enumerate(asks):
-            self._start(ask, beat, _slot(slots, index * gap), families, now)
-        cut_off = started + (CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval)
-        await self._wait(cut_off)
-        ran = self._collect()
-        finished, skipped = ended.finished + ran.finished, ended.skipped + ran.skipped
-        return Ran(finished, ran.unfinished, skipped, in_full)
+        self._start_all(asks, beat, gap, families, now)
+        await self._wait(self._until)
+        return replace(_joined(ended, self._collect()), in_full=in_full)
+
+    async def go_on(
+        self,
+        ran: Ran,
+        beat: Beat,
+        cadence: Cadence,
+        fell: frozenset[str],
+        families: frozenset[Family],
+    ) -> Ran:
+        """The rest of the channels in which something just fell, in the same round while there is
+        time: what is remembered of those whose turn it was not would outvote what was seen."""
+        if self._until - time.monotonic() < REST * cadence.interval:
+            return ran
+        now = time.time()
+        asked = {name: seen.asked for name, seen in self.seen.items()}
+        asks = [
+            ask
+            for ask in plan.plan(self.targets, asked, fell, cadence, now)
+            if ask.target.target.channel in fell
+            and ask.target.target.name not in self._running
+            and asked.get(ask.target.target.name, Asked()).run != self._began
+        ]
+        gap = spacing(len(asks), cadence.interval, self.others)
+        self._start_all(asks, beat, gap, families, now)
+        await self._wait(self._until)
+        return _joined(ran, self._collect())
 
     def going(self) -> int:
         """How many checks are under way."""
@@ -195,6 +222,19 @@ class Runner:
         self.seen.clear()
         for under_way in self._running.values():
             under_way.void = True
+
+    def _start_all(
+        self,
+        asks: Sequence[Ask],
+        beat: Beat,
+        gap: float,
+        families: frozenset[Family],
+        now: float,
+    ) -> None:
+        self._skips += ["residual"] * sum(ask.deferred for ask in asks)
+        slots: dict[float, asyncio.Event] = {}
+        for index, ask in enumerate(asks):
+            self._start(ask, beat, _slot(slots, index * gap), families, now)
 
     def _start(
         self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family], now: float
@@ -303,6 +343,12 @@ class Runner:
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
+
+
+def _joined(before: Ran, after: Ran) -> Ran:
+    """What two parts of one round did."""
+    finished, skipped = before.finished + after.finished, before.skipped + after.skipped
+    return replace(after, finished=finished, skipped=skipped)
 
 
 def _slot(slots: dict[float, asyncio.Event], delay: float) -> asyncio.Event:

@@ -10,13 +10,13 @@ import pytest
 from agent import core as core_module
 from agent.check import one_round
 from agent.knobs import knobs_of
-from agent.plan import Cadence
+from agent.plan import PER_ROUND, Cadence
 from agent.rounds import Beat
 from agent.state import ChannelState
 from agent.store import Store
 from config.loader import load
 from probes.model import CONTROL, Proof, Status, VantageStatus
-from tests.agent.building import FakeStun, FakeTls, messenger, target
+from tests.agent.building import FakeStun, FakeTcp, FakeTls, messenger, target
 from tests.agent.line import CHAT, OURS, RELAYS, STUN, WEB
 
 # --- from observation to status --------------------------------------------------------------
@@ -83,6 +83,28 @@ async def test_a_call_block_shows_after_three_rounds_and_lifts_after_seven(line)
     line.world.silent.clear()
     assert await line.statuses(6) == {"call": "unreachable", "chat": "ok"}
     assert await line.statuses() == {"call": "ok", "chat": "ok"}
+
+
+HOSTS = [f"198.51.100.{n}" for n in range(60, 90)]
+
+
+async def test_when_some_of_a_large_group_fall_the_rest_is_asked_in_the_same_round(line):
+    """Or those whose turn it was not, and that worked some minutes ago, outvote what was seen."""
+    group = [
+        target(f"host{n}", channel="chat", host=a, probe=FakeTcp(line.world))
+        for n, a in enumerate(HOSTS)
+    ]
+    line.core = line.make(messenger(*group))
+    for _ in range(5):
+        line.world.asked.clear()
+        await line.round()
+        assert sum(bool(line.world.times(a)) for a in HOSTS) == PER_ROUND
+    line.world.asked.clear()
+    line.world.silent.update(HOSTS)
+    await line.round()
+    assert [line.world.times(a) for a in HOSTS] == [1] * len(HOSTS)
+    assert await line.statuses(2) == {"chat": "unreachable"}, "after three rounds, like any other"
+    assert {line.world.times(a) for a in HOSTS} == {3}
 
 
 async def test_what_only_a_handshake_shows_is_asked_every_round_once_it_fails(line):
