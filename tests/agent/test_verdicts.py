@@ -223,6 +223,19 @@ def test_a_neutral_name_that_fails_proves_nothing_after_the_targets_own():
     assert see(Sign.NEUTRAL_OK, passes, group).holds
 
 
+@pytest.mark.parametrize(("kind", "firm"), [("transfer", True), ("tcp", False)])
+def test_what_a_long_transfer_lost_some_hours_ago_makes_no_way_lossy(kind, firm):
+    """It sends many segments, of which some are lost on any line."""
+    whole = WORLDS["R38a"]()
+    beside = []
+    for n in range(3):
+        config = target(f"x{n}", kind=kind, channel="web", host=f"198.51.100.{50 + n}")
+        o = seen(config, None, Step.CONNECT, address=config.host, retransmissions=2, sent=60)
+        beside.append((Evidence(config, (o,), 0.0, True, True), (o,)))
+    found = find(replace(whole, seen=(*whole.seen, *beside)))
+    assert (found[0].rule, found[0].certainty is Certainty.LIKELY) == ("R38a", firm)
+
+
 @pytest.mark.parametrize("answers", [(A1,), (ELSEWHERE,)], ids=["the owner's", "a stranger's"])
 def test_an_encrypted_answer_for_another_name_of_the_messenger_serves_a_third_channel(answers):
     """Encrypted resolvers are dealt out, one to a channel, and there are fewer than channels."""

@@ -136,7 +136,7 @@ def page(
     lines += [_innocent_row(s, found, real) for s in chosen if s.innocent]
     waiting = [f"- {s.name}: {s.later}" for s in chosen if s.later]
     if waiting:
-        lines += ["", "## Waiting (†)", "", *waiting]
+        lines += ["", "## Cannot be told here (†)", "", *waiting]
     return "\n".join([*lines, "", *_misses(found)])
 
 
@@ -158,7 +158,7 @@ def _head(found: Sequence[Found], real: Sequence[Found], spent: float, options: 
         "and once for real in the network namespaces, as one `callpath check` after a healthy one.",
         "",
         f"- Right status and first mechanism: {right} of {len(counted)} runs ({share}), those",
-        "  that wait for later rules (†) left out.",
+        "  that cannot be told here (†) left out.",
         f"- Innocent worlds: {len(innocent)} runs, {accused} with somebody accused at likely or",
         "  better.",
         f"- For real: {sum(f.right for f in real)} of {len(real)}.",

@@ -65,8 +65,9 @@ class Scenario:
     one should. ``beside`` names channels that are hit as well and about which nothing is claimed.
     ``minutes`` is how long it is watched; ``goal``: minutes within which design 6 wants the state.
     ``later``: what is missing until it can be told; until then it does not count for the share.
-    ``virtual``: why it cannot be played in the namespaces. ``cold``: without a healthy start.
-    ``most``: seeds that are enough.
+    ``transfers``: minutes between two, where they decide (the schedule's six hours would make one
+    run a day long). ``virtual``: why it cannot be played in the namespaces. ``cold``: without a
+    healthy start. ``most``: seeds that are enough.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Scenario:
     goal: float | None = None
     innocent: bool = False
     later: str = ""
+    transfers: float | None = None
     virtual: str = ""
     ipv6: bool = False
     cold: bool = False

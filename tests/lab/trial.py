@@ -129,12 +129,18 @@ class Started:
 
 
 def started(
-    profile: str, seed: int, directory: File, *, ipv6: bool = False, cold: bool = False
+    profile: str,
+    seed: int,
+    directory: File,
+    *,
+    ipv6: bool = False,
+    cold: bool = False,
+    transfers: float | None = None,
 ) -> Started:
     rng = random.Random(seed)
     world = VirtualWorld(seed, line=line_of(rng), ipv6=ipv6)
     world.__enter__()
-    agent = Agent(world, shuffled(configuration(profile, directory), rng))
+    agent = Agent(world, shuffled(configuration(profile, directory, transfers), rng))
     if not cold:
         world.run(agent.rounds(world.clock.now + HEALTHY))
     return Started(world, agent, profile, world.clock.now)

@@ -30,6 +30,7 @@ class Group:
     start: int
     ipv6: bool
     cold: bool
+    transfers: float | None
     runs: tuple[tuple[str, int], ...]
 
 
@@ -37,13 +38,13 @@ def groups(
     scenarios: Iterable[Scenario], profile: str, seeds: Sequence[int], size: int
 ) -> list[Group]:
     """``size`` seeds of every scenario share a start, and what kind of line it is."""
-    kinds: dict[tuple[bool, bool], list[Scenario]] = {}
-    for scenario in scenarios:
-        kinds.setdefault((scenario.ipv6, scenario.cold), []).append(scenario)
+    kinds: dict[tuple[bool, bool, float | None], list[Scenario]] = {}
+    for s in scenarios:
+        kinds.setdefault((s.ipv6, s.cold, s.transfers), []).append(s)
     return [
-        Group(profile, seeds[at], ipv6, cold, runs)
+        Group(profile, seeds[at], *kind, runs)
         for at in range(0, len(seeds), size)
-        for (ipv6, cold), its in kinds.items()
+        for kind, its in kinds.items()
         if (runs := _runs(its, seeds[at : at + size]))
     ]
 
@@ -85,7 +86,12 @@ def play_group(group: Group) -> Iterator[Found]:
     logging.disable(logging.WARNING)  # what a world does to the agent is not news
     with tempfile.TemporaryDirectory() as directory:
         healthy = started(
-            group.profile, group.start, Path(directory), ipv6=group.ipv6, cold=group.cold
+            group.profile,
+            group.start,
+            Path(directory),
+            ipv6=group.ipv6,
+            cold=group.cold,
+            transfers=group.transfers,
         )
         gc.collect()
         gc.freeze()  # or every copy would copy it all

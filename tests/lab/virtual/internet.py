@@ -137,7 +137,8 @@ class Internet:
         for host in hosts:
             for address in host.addresses:
                 place = packed(address), host.port
-                answers = {"/": (200, ""), **host.answers}
+                large = dict.fromkeys(host.objects, (200, "0" * web.OBJECT))
+                answers = {"/": (200, ""), **host.answers, **large}
                 pages.setdefault(place, {})["" if web.is_literal(host.name) else host.name] = (
                     answers
                 )

@@ -57,13 +57,19 @@ def shipped() -> catalogue.Catalogue:
 
 
 @cache
-def configuration(profile: str, directory: File) -> Config:
+def configuration(profile: str, directory: File, transfers: float | None = None) -> Config:
+    """The shipped schedule; ``transfers``: minutes between two of them instead, within a budget
+    that allows it."""
     file = directory / f"{profile}.yaml"
     research = "risks: accepted\n" if profile == "research" else ""
+    often = ""
+    if transfers is not None:
+        often = f"schedule: {{transfer_interval: {transfers:g}m}}\n"
+        often += "limits: {bytes_per_day: 2GiB}\n"
     file.write_text(
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {profile}\n{research}"
-        f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
+        f'resolvers: {{system: "{RESOLVER_V4}"}}\n' + often
     )
     return loader.load(file)
 
