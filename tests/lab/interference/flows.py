@@ -41,7 +41,7 @@ def by_name(_: Stage) -> dict[str, Any]:
 
 
 _NO_PLATEAU = (
-    "the virtual clock's TCP recovers by timeouts alone, so that no plateau shows; with the kernel's"
+    "the virtual TCP recovers by timeouts alone, so that no plateau shows; with the kernel's"
     " TCP it is named (tests/lab/test_gradual.py)"
 )
 _FLOWS = (
