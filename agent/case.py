@@ -35,6 +35,8 @@ class Differs(StrEnum):
     """Another form of the same STUN question, from a source port of its own."""
     TIME = "time"
     """The very same, again: the other half of an interleaved pair."""
+    AGAIN = "again"
+    """The very same, after what it was held against was asked: did it only come and go?"""
     RESOLVER = "resolver"
     """A trusted resolver, by one of its transports."""
     NOWHERE = "nowhere"
@@ -79,7 +81,8 @@ class Known:
     private network or on this host; ``outside``: does a target answer on an open network now (C14)?
     One that is not in it was not measured there. ``transfers``: the controls', of about the same
     time; ``past``: what earlier rounds saw of the messenger's failing channels, contrasts as well;
-    ``spacing``: seconds from which on two attempts count as two.
+    ``spacing``: seconds from which on two attempts count as two; ``by_hand``: no rounds come before
+    and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -93,6 +96,7 @@ class Known:
     slow_outside: Mapping[Target, bool] = field(default_factory=dict)
     past: tuple[Observation, ...] = ()
     spacing: float = 50.0
+    by_hand: bool = False
 
 
 class Symptom(StrEnum):

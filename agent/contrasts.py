@@ -50,6 +50,10 @@ from probes.twin import Dress, size_of
 from probes.wire import dtls, stun
 
 PORTS = (443, 80, 5222)
+AGAIN = 5
+"""Addresses, of each symptom, at which it is asked once more."""
+AGAIN_AFTER = 3.0
+"""Seconds after which what failed is asked once more: what answers at all has answered by then."""
 RELAYS = 2
 NAMES_ASKED = 2
 _SILENT_OR_CUT = (
@@ -79,6 +83,7 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
             left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(of_it)]
         asks += _ports(sample(with_symptom(of_it, Symptom.ADDRESS_SILENT)), around)
         asks += _dresses(with_symptom(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
+        asks += _again(of_it)
         named += _by_name(messenger, of_it)
     asks += _matrix(named, around)
     if named and not around.trusted:
@@ -117,6 +122,22 @@ def before(said: Failed, around: Around) -> list[FollowUp]:
     return list(asks.values())
 
 
+def _again(failed: Failed) -> list[FollowUp]:
+    """Contrasts that pass tell nothing when the failure was over by then (1.3 in the project's
+    notes)."""
+    return [
+        _once_more(config, o, TcpProbe(), "")
+        for symptom in (Symptom.ADDRESS_SILENT, Symptom.CONNECT_REFUSED)
+        for config, o in sample(with_symptom(failed, symptom), AGAIN)
+    ]
+
+
+def _once_more(config: TargetConfig, o: Observation, probe: Any, host: str) -> FollowUp:
+    return FollowUp(
+        o, config, Differs.AGAIN, probe, str(o.address), config.port, host, wait=AGAIN_AFTER
+    )
+
+
 def _ports(silent: Failed, around: Around) -> list[FollowUp]:
     return [
         FollowUp(o, config, Differs.PORT, TcpProbe(), str(o.address), port)
@@ -136,6 +157,8 @@ def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
     asks = []
     for config, o in sample(datagrams, RELAYS):
         address, port = str(o.address), config.port
+        if symptom_of(o) is Symptom.UDP_SILENT:
+            asks.append(_once_more(config, o, config.probe, config.host))
         other, cookie = _other_dress(config.probe)
         facts: dict[str, Fact] = {"cookie": cookie}
         asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
@@ -307,6 +330,11 @@ def second(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
         else:
             random = BytesProbe(size)
             asks.append(FollowUp(o, config, Differs.BYTES, random, str(o.address), config.port))
+    neutral = _neutral_passed(seen)
+    for channel in dict.fromkeys(config.target.channel for config, _ in failed):
+        said = [(c, o) for c, o in failed if c.target.channel == channel]
+        said = [(c, o) for c, o in with_symptom(said, *HELLO) if (o.address, c.port) in neutral]
+        asks += [_once_more(c, o, c.probe, c.host) for c, o in sample(said, AGAIN)]
     for config, o in _passed(failed, seen)[:1]:
         if around.twin is not None and around.research and around.neutral and not is_late(o):
             check = around.twin.tls(config.target, around.neutral.name)
@@ -376,10 +404,15 @@ def last(failed: Failed, seen: Sequence[Observation], around: Around) -> Plan:
 
 def _passed(failed: Failed, seen: Sequence[Observation]) -> Failed:
     """The failed hellos at whose address a neutral name passes."""
-    passed = {
+    passed = _neutral_passed(seen)
+    return [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
+
+
+def _neutral_passed(seen: Sequence[Observation]) -> set[tuple[str | None, Fact | None]]:
+    """Addresses and ports."""
+    return {
         (c.address, c.facts.get("port")) for c in seen if differs_in(c, Differs.NAME) and spoke(c)
     }
-    return [(config, o) for config, o in hellos(failed) if (o.address, config.port) in passed]
 
 
 def _greets(c: Observation) -> bool:

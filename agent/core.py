@@ -254,6 +254,7 @@ class Core:
             transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
             past=past,
             spacing=self.knobs.policy.spacing,
+            by_hand=ran.in_full,
         )
         return explain(raw, messenger, evidence, judgement, known)
 

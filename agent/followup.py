@@ -143,7 +143,11 @@ class Follower:
         if failed and seconds > 0:
             kept = [_of_its_round(c, failed) for c in kept]
             around = self._around(controls, _heard(of.ran), verified, _connected(of.ran))
-            kept += await self._waves(of.messenger, failed, kept, around, _limit(cadence), seconds)
+            made = await self._waves(of.messenger, failed, kept, around, _limit(cadence), seconds)
+            for c in made:
+                if differs_in(c, Differs.AGAIN):
+                    of.runner.wait(c)
+            kept += made
         self.kept[name] = tuple(kept)
         return self.kept[name]
 
@@ -245,7 +249,9 @@ class Follower:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(ask: FollowUp) -> Observation | None:
-            if ask.wait:
+            if ask.differs is Differs.AGAIN:
+                await asyncio.sleep(ask.wait * self._scale)  # nobody needs to be told of this
+            elif ask.wait:
                 await self._pause(ask.wait * self._scale)
             if ask.probe.kind == "transfer":
                 async with self._fetching.setdefault(ask.address, asyncio.Lock()):

@@ -317,6 +317,12 @@ class Runner:
                 until = max(o.at + self._scale * window_of(o) for o in observations)
             seen.asked = Asked(seen.asked.run, seen.asked.full, until)
 
+    def wait(self, c: Observation) -> None:
+        """Its name was said once more since: a filter remembers it from then."""
+        if (seen := self.seen.get(c.target.name)) is not None:
+            until = max(seen.asked.until, c.at + self._scale * window_of(c))
+            seen.asked = replace(seen.asked, until=until)
+
     def turn_of(self, target: TargetConfig, cadence: Cadence) -> float:
         """Seconds within which the target is asked to the end again."""
         if self._turns_at is not cadence:  # it changes with the configuration only

@@ -152,7 +152,7 @@ _ADDRESSES = (
         "ip_drop",
         0.90,
         "nothing at all comes back from these addresses, which answered before; others answer",
-        firm=(S.SEVERAL_PREFIXES, S.FULL_EVIDENCE),
+        firm=(S.SEVERAL_PREFIXES, S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R13",
@@ -161,7 +161,7 @@ _ADDRESSES = (
         "port_block",
         0.80,
         "one port of these servers is silent and others of the same servers answer",
-        firm=(S.SEVERAL_PREFIXES, S.OTHER_ODD_PORT, S.FULL_EVIDENCE),
+        firm=(S.SEVERAL_PREFIXES, S.OTHER_ODD_PORT, S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R14",
@@ -197,6 +197,7 @@ _ADDRESSES = (
         "ip_reject",
         0.85,
         "connections are refused sooner than an answer from these servers can arrive",
+        firm=(S.FAILED_AGAIN,),
     ),
     Rule(
         "M9",
@@ -220,6 +221,7 @@ _TLS = (
         0.95,
         "connections are cut as soon as the name is read, at a stranger's server too; a neutral"
         " name passes",
+        firm=(S.FAILED_AGAIN,),
     ),
     Rule(
         "R16",
@@ -228,6 +230,7 @@ _TLS = (
         "tls_sni_reset",
         0.85,
         "connections are cut as soon as the name is read; the same servers answer a neutral name",
+        firm=(S.FAILED_AGAIN,),
     ),
     Rule(
         "R17",
@@ -237,6 +240,7 @@ _TLS = (
         0.97,
         "connections are cut, sooner than the server can have done it, once the name is read; a"
         " neutral name passes",
+        firm=(S.FAILED_AGAIN,),
     ),
     Rule(
         "R18",
@@ -246,7 +250,7 @@ _TLS = (
         0.95,
         "whatever carries the name is swallowed, on the way to a stranger's server too; a neutral"
         " name passes",
-        firm=(S.FULL_EVIDENCE,),
+        firm=(S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R19",
@@ -255,7 +259,7 @@ _TLS = (
         "tls_sni_drop",
         0.80,
         "whatever carries the name is swallowed; the same servers answer a neutral name",
-        firm=(S.FULL_EVIDENCE,),
+        firm=(S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R20",
@@ -264,7 +268,7 @@ _TLS = (
         "tls_sni_drop_delayed",
         0.85,
         "after the name was read nothing more comes; the same servers complete with a neutral name",
-        firm=(S.FULL_EVIDENCE,),
+        firm=(S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R21",
@@ -371,6 +375,7 @@ _UDP = (
         " answer",
         without_outside=0.0,
         after_three=0.90,
+        firm=(S.FAILED_AGAIN,),
     ),
     Rule(
         "R37b",
@@ -387,7 +392,7 @@ _UDP = (
         "udp_relay_ip_block",
         0.90,
         "the relays are silent while the same datagrams pass to your own server",
-        firm=(S.RELAYS, S.OTHER_ODD_PORT, S.FULL_EVIDENCE),
+        firm=(S.RELAYS, S.OTHER_ODD_PORT, S.FULL_EVIDENCE, S.FAILED_AGAIN),
     ),
     Rule(
         "R38a",
@@ -397,7 +402,7 @@ _UDP = (
         0.80,
         "the call relays are silent in every form of asking, other call servers answer, and so do"
         " the messenger's own over TCP",
-        firm=(S.OTHER_ODD_PORT, S.FULL_EVIDENCE),
+        firm=(S.OTHER_ODD_PORT, S.FULL_EVIDENCE, S.FAILED_AGAIN),
         without_outside=0.0,
     ),
     Rule(

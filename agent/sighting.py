@@ -75,6 +75,7 @@ class Sign(StrEnum):
     ANSWERED_NOWHERE = "an answer came from where there is no resolver [C8]"
     OTHER_ODD_PORT = "other odd ports answer, or the port is an ordinary one [C6]"
     FULL_EVIDENCE = "five packets were not answered while four fifths of the controls were"
+    FAILED_AGAIN = "it failed once more afterwards, and does not come and go [C15]"
     CONTROLS_LOSSY = "the controls lose packets too [C2]"
     PAGE_REDIRECTS = "the page leads to another site"
     NO_PORTAL = "no portal stands before the line [C0]"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agent import flows, naming, share, transfers, trials
+from agent import again, flows, naming, share, transfers, trials
 from agent.case import (
     UDP,
     Case,
@@ -49,6 +49,8 @@ ORDINARY = (443, 3478)
 LOSSY, LOST = 0.05, 3
 """Share and number of packets lost to an owner's answering servers from which silence of others
 may be loss on the way to that operator."""
+VERY_LOSSY = 0.2
+"""Share from which it may be whatever their number: few answer then at all."""
 
 
 def see(sign: Sign, case: Case, group: Group) -> Sighting | None:
@@ -198,7 +200,7 @@ def _way_is_lossy(case: Case, group: Group) -> bool:
     # Where neither was counted, that nothing was lost is not known.
     counted = [o for o in others if {"requests", "retransmissions"} & o.facts.keys()]
     sent, lost = _tally(counted, transmissions)
-    return lost >= LOST and lost > LOSSY * sent
+    return (lost >= LOST and lost > LOSSY * sent) or lost > VERY_LOSSY * sent
 
 
 def _share_answered(controls: Iterable[ControlResult]) -> float:
@@ -412,4 +414,5 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     **share.SIGNS,
     **transfers.SIGNS,
     **trials.SIGNS,
+    **again.SIGNS,
 }

@@ -10,7 +10,8 @@ import pytest
 from agent.asks import MOST, Around, FollowUp, Neutral, neutrals, window_of
 from agent.case import WINDOWS, Differs, Symptom
 from agent.companion import Companion
-from agent.contrasts import RELAYS, first, last, second
+from agent.contrasts import AGAIN_AFTER, RELAYS, first, last, second
+from config.model import TargetConfig
 from probes.contrast import BytesProbe, HelloProbe, PacedQuery
 from probes.dtls import DtlsProbe
 from probes.model import Failure, Role, Step
@@ -78,9 +79,9 @@ def asked(*failed: Any, **given: Any) -> list[FollowUp]:
         (hello(W1, Failure.RESET), {Differs.NAME}),
         (hello(W1, Failure.TIMEOUT, clienthello_acked=True), {Differs.NAME}),
         (hello(W1, Failure.UNKNOWN_ISSUER), {Differs.CONTROL}),
-        (syn(T1), {Differs.PORT}),
-        (syn(T1, Failure.REFUSED), set()),
-        (udp(R1), {Differs.DRESS, Differs.TIME}),
+        (syn(T1), {Differs.PORT, Differs.AGAIN}),
+        (syn(T1, Failure.REFUSED), {Differs.AGAIN}),
+        (udp(R1), {Differs.DRESS, Differs.TIME, Differs.AGAIN}),
         (udp(R1, Failure.LOSSY), set()),
         (name(W1, Failure.NO_ADDRESS), {Differs.RESOLVER}),
         (name(W1, Failure.TIMEOUT), {Differs.RESOLVER, Differs.TIME, Differs.QUERY}),
@@ -131,10 +132,11 @@ def test_every_channel_has_a_sample_of_its_own():
 
 
 def test_ports_that_the_round_has_asked_are_not_asked_again():
-    ports = {a.port for a in asked(syn(T1))}
-    assert ports == {443, 80}
-    heard = frozenset({(A1, 443)})
-    assert {a.port for a in asked(syn(T1), heard=heard)} == {80}
+    def ports(**given: Any) -> set[int]:
+        return {a.port for a in asked(syn(T1), **given) if a.differs is Differs.PORT}
+
+    assert ports() == {443, 80}
+    assert ports(heard=frozenset({(A1, 443)})) == {80}
 
 
 def test_a_relay_is_asked_in_a_dress_without_the_cookie_and_again_in_its_own():
@@ -153,12 +155,17 @@ def test_two_relays_are_a_sample_and_those_known_to_answer_come_first():
     assert len(relays) == RELAYS
 
 
+def dressed(relay: TargetConfig) -> FollowUp:
+    (follow,) = (a for a in asked(udp(relay)) if a.differs is Differs.DRESS)
+    return follow
+
+
 def test_other_kinds_of_relay_are_asked_in_another_dress_too():
     legacy = target("legacy", probe=StunProbe(dress=stun.Dress.RFC3489), host=A1, port=3478)
-    (follow,) = asked(udp(legacy))
+    follow = dressed(legacy)
     assert (follow.probe.dress, follow.facts["cookie"]) == (stun.Dress.BARE, True)
     greeting = target("dtls", probe=DtlsProbe(), host=A1, port=3478)
-    (follow,) = asked(udp(greeting))
+    follow = dressed(greeting)
     assert follow.probe.dress != greeting.probe.dress
 
 
@@ -225,10 +232,26 @@ def test_the_target_is_asked_where_a_trusted_resolver_says_it_is():
     assert second([f], [trusted(f, "udp", (A1,))], around())[0] == []
 
 
+def test_what_failed_is_asked_once_more_after_what_may_pass():
+    """A name only where a neutral one passed, and one hello to each address."""
+    f = hello(W1, Failure.RESET)
+    (follow,), _ = second([f], [neutral(f)], around())
+    assert (follow.differs, follow.address, follow.port) == (Differs.AGAIN, A1, 443)
+    assert (follow.probe, follow.host) == (W1.probe, "w1.test")
+    assert follow.wait == AGAIN_AFTER
+    assert second([f], [neutral(f, Failure.RESET)], around())[0] == []
+    silent = [a for a in asked(syn(T1), syn(T2)) if a.differs is Differs.AGAIN]
+    assert [(a.address, a.port, a.probe) for a in silent] == [
+        (t.host, t.port, TcpProbe()) for t in (T1, T2)
+    ]
+    assert {a.wait for a in silent} == {AGAIN_AFTER}
+
+
 def test_random_bytes_are_for_research_and_only_where_a_neutral_name_fails():
     f = hello(W1, Failure.RESET)
     fails = neutral(f, Failure.RESET)
-    assert second([f], [neutral(f)], around(research=True)) == ([], [])
+    (once_more,), left = second([f], [neutral(f)], around(research=True))
+    assert (once_more.differs, left) == (Differs.AGAIN, [])
     asks, left = second([f], [fails], around())
     assert (asks, [o.reason for o in left]) == ([], ["profile"])
     (follow,), left = second([f], [fails], around(research=True))
@@ -344,8 +367,9 @@ def test_random_bytes_to_the_twin_are_for_research_and_of_the_same_size():
 def test_the_targets_name_goes_to_the_twin_once_that_has_taken_a_neutral_one():
     f = hello(W1, Failure.RESET)
     given = around(research=True, twin=companion())
-    assert second([f], [neutral(f)], around(twin=companion()))[0] == [], "no app sends it there"
-    (greeting,), _ = second([f], [neutral(f)], given)
+    (once_more,), _ = second([f], [neutral(f)], around(twin=companion()))
+    assert once_more.differs is Differs.AGAIN, "no app sends it there"
+    (_, greeting), _ = second([f], [neutral(f)], given)
     assert (greeting.differs, greeting.address, greeting.port) == (Differs.TWIN, "192.0.2.7", 8443)
     assert greeting.probe.server_name == "neutral.test"
     for failure, address in ((None, "192.0.2.7"), (Failure.TIMEOUT, FAR.address)):
@@ -360,7 +384,7 @@ def test_a_name_that_fails_after_the_handshake_is_asked_where_somebody_answers_r
     late = (W1, seen(W1, Failure.TIMEOUT, before=steps, address=A1))
     greeted = contrast(late, Differs.TWIN, address="192.0.2.7", payload="tls")
     given = around(research=True, twin=companion())
-    assert second([late], [neutral(late)], given)[0] == []
+    assert {a.differs for a in second([late], [neutral(late)], given)[0]} == {Differs.AGAIN}
     (follow,), _ = last([late], [neutral(late), greeted], given)
     assert follow.address == FAR.address
 

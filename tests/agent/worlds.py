@@ -113,20 +113,25 @@ def case(
     held_against: tuple[ControlResult, ...] | None = None,
     line: Judgement | None = None,
     messenger: MessengerConfig = MESSENGER,
+    comes_and_goes: bool = False,
     **known: Any,
 ) -> Case:
-    """``beside``: what else of the owner was seen, one working sibling by default."""
+    """A check by hand, in which what failed does so once more unless it ``comes_and_goes``.
+    ``beside``: what else of the owner was seen, one working sibling by default."""
     beside = (
         [(SIBLING, seen(SIBLING, None, Step.CONNECT, address=SIBLING.host, at=AFTER))]
         if beside is None
         else beside
     )
+    failed = list(failed)
+    once_more = [] if comes_and_goes else [again(f) for f in failed]
     targets: dict[TargetConfig, list[Observation]] = {}
     for config, o in (*failed, *beside):
         targets.setdefault(config, []).append(o)
     evidence = [Evidence(c, tuple(seen), 0.0, True, True) for c, seen in targets.items()]
     settings: dict[str, Any] = {
-        "contrasts": tuple(contrasts),
+        "contrasts": (*contrasts, *once_more),
+        "by_hand": True,
         "controls": controls() if held_against is None else held_against,
         "verified": frozenset(c.target.name for c in targets),
         "nearest": {A1: RTT, A2: RTT, A3: RTT},
@@ -150,6 +155,12 @@ def contrast(
 
 
 Failed = tuple[TargetConfig, Observation]
+
+
+def again(of: Failed) -> Observation:
+    """It fails in the same way, three seconds later."""
+    o = of[1]
+    return replace(o, id=f"{o.id}-again", at=o.at + 3, contrast=Contrast(o.id, Differs.AGAIN))
 
 
 def hello(config: TargetConfig, failure: Failure, address: str = A1, **facts: Any) -> Failed:
