@@ -79,16 +79,17 @@ class Known:
     thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
     between this round and the one before; ``private_resolver``: the host's own resolver is in a
     private network or on this host; ``outside``: does a target answer on an open network now (C14)?
-    One that is not in it was not measured there. ``transfers``: the controls', of about the same
-    time; ``past``: what earlier rounds saw of the messenger's failing channels, contrasts as well;
-    ``spacing``: seconds from which on two attempts count as two; ``by_hand``: no rounds come before
-    and after this one.
+    One that is not in it was not measured there. ``vouched``: addresses at which a target showed
+    its own certificate lately. ``transfers``: the controls', of about the same time; ``past``: what
+    earlier rounds saw of the messenger's failing channels, contrasts as well; ``spacing``: seconds
+    from which on two attempts count as two; ``by_hand``: no rounds come before and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
     controls: tuple[ControlResult, ...] = ()
     verified: frozenset[str] = frozenset()
     nearest: Mapping[str, float] = field(default_factory=dict)
+    vouched: frozenset[tuple[Target, str]] = frozenset()
     flapped: bool = False
     private_resolver: bool = False
     outside: Mapping[Target, bool] = field(default_factory=dict)
@@ -251,6 +252,12 @@ class Case:
             return None
         return within(address, self.messenger.owner_prefixes)
 
+    def is_owners(self, o: Observation) -> bool:
+        """Was it asked at an address that is known to be its owner's, silent or not?"""
+        if o.address is None:
+            return False
+        return bool(self.owned(o.address)) or (o.target, o.address) in self.known.vouched
+
 
 def differs_in(o: Observation, differs: Differs) -> bool:
     """Is it a contrast of this kind?"""
@@ -317,10 +324,10 @@ def groups(case: Case) -> list[Group]:
         for _, seen in case.of_channel()
         for o in seen
     )
-    cut = cut_off(case)
+    cut, lies = cut_off(case), _lies(case)
     for e, seen in case.of_channel():
         for o in seen if e.proven else ():
-            symptom = _symptom(case, e, seen, o, answering, relays_work, cut)
+            symptom = _symptom(case, e, seen, o, answering, relays_work, cut, lies)
             if symptom:
                 down = case.known.outside.get(o.target) is False
                 found.setdefault((symptom, down), []).append(o)
@@ -341,6 +348,7 @@ def _symptom(
     answering: set[str],
     relays_work: bool,
     cut: CutOff,
+    lies: frozenset[str | None],
 ) -> Symptom | None:
     """Of one observation among its like."""
     if pace.is_bad(o):  # though it may decide nothing else
@@ -351,7 +359,7 @@ def _symptom(
     if any(other.works for other in seen):
         silent = symptom in (Symptom.ADDRESS_SILENT, Symptom.UDP_SILENT)
         return Symptom.PARTLY_SILENT if silent and o.address in case.known.nearest else None
-    if symptom and is_lie(case, o):
+    if symptom and o.address in lies and _is_led(case, o):
         return Symptom.NAME_LIE
     if symptom in CONNECT and in_window(cut, o):
         return Symptom.IN_WINDOW
@@ -397,11 +405,31 @@ def _resolvers(case: Case, failed: set[str]) -> list[Group]:
 def is_lie(case: Case, o: Observation) -> bool:
     """Did the target fail at an answered address that is not known to be the owner's, while a
     trusted resolver names others?"""
+    return _is_led(case, o) and bool(trusted_answers(case, o)) and may_be_strangers(case, o)
+
+
+def may_be_strangers(case: Case, o: Observation) -> bool:
+    """Was it led by a resolver to where neither the owner's file, nor a certificate seen there, nor
+    a trusted resolver says that the owner is?"""
+    return _is_led(case, o) and all(
+        is_elsewhere(o, addresses) for _, addresses in trusted_answers(case, o)
+    )
+
+
+def _is_led(case: Case, o: Observation) -> bool:
     by_name = bool(o.steps) and o.steps[0].step is Step.RESOLVE and o.steps[0].failure is None
-    if not by_name or o.address is None or case.owned(o.address):
-        return False
-    answers = trusted_answers(case, o)
-    return bool(answers) and all(o.address not in addresses for _, addresses in answers)
+    return by_name and o.address is not None and not case.is_owners(o)
+
+
+def _lies(case: Case) -> frozenset[str | None]:
+    """Where one name was led by a lie, no other belongs: trusted resolvers hear of a few."""
+    everything = (o for _, seen in case.seen for o in seen)
+    return frozenset(o.address for o in everything if symptom_of(o) and is_lie(case, o))
+
+
+def is_elsewhere(o: Observation, answers: tuple[str, ...]) -> bool:
+    """Is none of these its address? One of DNS64 is the IPv4 address in it."""
+    return parse(o.address or "") not in map(parse, answers)
 
 
 def trusted_answers(

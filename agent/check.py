@@ -80,7 +80,8 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
     core.steady = Steady(str(controls.judgement.status))
     await core.saving.save({})
     left_out = tuple(core.follower.left_out)
-    return Report(time.time(), core.vantage(), tuple(told), tuple(observations), left_out)
+    without = core.outside.problem
+    return Report(time.time(), core.vantage(), tuple(told), tuple(observations), left_out, without)
 
 
 async def _diagnose(

@@ -159,6 +159,8 @@ def check(
     report = asyncio.run(run_check(loaded, chosen, quiet=as_json, patient=patient))
     if as_json:
         typer.echo(json.dumps(document(report, versions(loaded), observations=True), indent=1))
+        if report.without:
+            typer.echo(report.without, err=True)
     else:
         tables.report(report, time.monotonic() - started)
     raise typer.Exit(exit_code(report))

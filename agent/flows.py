@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from agent.case import Case, Differs, Group, Payload, Symptom, of_role, symptom_of, took
+from agent.case import (
+    Case,
+    Differs,
+    Group,
+    Payload,
+    Symptom,
+    may_be_strangers,
+    of_role,
+    symptom_of,
+    took,
+)
 from agent.facts import count
 from agent.sighting import (
     ENOUGH,
@@ -120,10 +130,10 @@ def _survives(o: Observation) -> bool:
     return o.ok or spoke(o)
 
 
-def _issuers(group: Group) -> dict[str, set[str]]:
+def _issuers(seen: Sequence[Observation]) -> dict[str, set[str]]:
     """Targets by the issuer that stands before them."""
     found: dict[str, set[str]] = {}
-    for o in group.observations:
+    for o in seen:
         issuer = str(o.facts.get("certificate_issuer", ""))
         if issuer and o.failed and o.failed.failure is Failure.UNKNOWN_ISSUER:
             found.setdefault(issuer, set()).add(o.target.name)
@@ -131,11 +141,13 @@ def _issuers(group: Group) -> dict[str, set[str]]:
 
 
 def _one_issuer(case: Case, group: Group) -> Sighting | None:
-    return Sighting(any(len(names) >= 2 for names in _issuers(group).values()), group.ids)
+    """Where a resolver may have led to a stranger, it is no wonder that his stands there."""
+    theirs = [o for o in group.observations if not may_be_strangers(case, o)]
+    return Sighting(any(len(names) >= 2 for names in _issuers(theirs).values()), group.ids)
 
 
 def _strange_issuer(case: Case, group: Group) -> Sighting | None:
-    return Sighting(bool(_issuers(group)), group.ids)
+    return Sighting(bool(_issuers(group.observations)), group.ids)
 
 
 def _clean_controls(case: Case, group: Group) -> Sighting | None:
@@ -144,7 +156,7 @@ def _clean_controls(case: Case, group: Group) -> Sighting | None:
         return None
     controls = of_role(case, Role.FOREIGN, Role.DOMESTIC)
     theirs = {str(o.facts.get("certificate_issuer")) for r in controls for o in r.observations}
-    return Sighting(clean.holds and not theirs & set(_issuers(group)), clean.evidence)
+    return Sighting(clean.holds and not theirs & set(_issuers(group.observations)), clean.evidence)
 
 
 def _clean_since(case: Case, group: Group) -> Sighting | None:

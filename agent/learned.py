@@ -1,5 +1,6 @@
 """What was learned on this network: which targets answer strangers, which network it is, how near
-addresses are. Kept in the store; the agent and ``callpath check`` share it.
+addresses are, and which of them are their owners'. Kept in the store; the agent and ``callpath
+check`` share it.
 """
 
 from __future__ import annotations
@@ -10,22 +11,38 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from agent import network as networks
+from agent.case import took
 from agent.checks import dress_of
 from agent.diagnosis import unmasked
 from agent.network import Network
 from agent.rounds import Ran
-from agent.store import Store, TrustKey
+from agent.store import Place, Store, TrustKey
 from agent.trust import Record, after_run, is_proven
 from agent.vantage import Judgement
 from config.calibration import covers
 from config.model import Calibrated, TargetConfig
-from probes.model import Observation
+from probes.model import Observation, Step, Target
 
 VERIFIED_FOR = 7 * 86400.0
 CALIBRATED_FOR = 30 * 86400.0
+VOUCHED_FOR = 30 * 86400.0
+"""Seconds for which a certificate vouches for an address: whatever a resolver still sends there
+after that is no cache that is down for a while."""
+_SELDOM = 3600.0
+"""Seconds between two notes of the same certificate at the same place."""
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaved:
+    """The records that changed, the RTTs that became smaller, the certificates seen."""
+
+    trust: Mapping[TrustKey, Record]
+    rtts: Mapping[str, float]
+    vouched: Mapping[Place, float]
 
 
 class Learned:
@@ -41,6 +58,8 @@ class Learned:
         self.nearest: dict[str, float] = {}
         self._unsaved_trust: dict[TrustKey, Record] = {}
         self._unsaved_rtts: dict[str, float] = {}
+        self._vouched: dict[Place, float] = {}
+        self._unsaved_vouched: dict[Place, float] = {}
         self._load()
 
     def vantage_name(self) -> str:
@@ -58,8 +77,9 @@ class Learned:
     def _load(self) -> None:
         self.trust = self.store.trust(self.current.id) if self.current else {}
         self.nearest = self.store.rtts(self.current.id) if self.current else {}
-        for of_the_old_network in (self._unsaved_trust, self._unsaved_rtts):
-            of_the_old_network.clear()
+        since = time.time() - VOUCHED_FOR
+        self._vouched = self.store.vouched(self.current.id, since) if self.current else {}
+        self._unsaved_trust, self._unsaved_rtts, self._unsaved_vouched = {}, {}, {}
 
     @property
     def network(self) -> str:
@@ -128,17 +148,39 @@ class Learned:
             for address, rtt in _smallest(usable):
                 if rtt < self.nearest.get(address, math.inf):
                     self.nearest[address] = self._unsaved_rtts[address] = rtt
+            self._note_certificates(target, usable)
 
-    def unsaved(self) -> tuple[dict[TrustKey, Record], dict[str, float]]:
-        """The records that changed and the RTTs that became smaller since it was last asked."""
-        trust, rtts = self._unsaved_trust, self._unsaved_rtts
-        self._unsaved_trust, self._unsaved_rtts = {}, {}
-        return trust, rtts
+    def unsaved(self) -> Unsaved:
+        """What has changed since it was last asked."""
+        unsaved = Unsaved(self._unsaved_trust, self._unsaved_rtts, self._unsaved_vouched)
+        self._unsaved_trust, self._unsaved_rtts, self._unsaved_vouched = {}, {}, {}
+        return unsaved
 
-    def not_saved(self, trust: Mapping[TrustKey, Record], rtts: Mapping[str, float]) -> None:
-        """They could not be written: what has come since is newer, the rest is tried again."""
-        self._unsaved_trust = {**trust, **self._unsaved_trust}
-        self._unsaved_rtts = {**rtts, **self._unsaved_rtts}
+    def not_saved(self, unsaved: Unsaved) -> None:
+        """It could not be written: what has come since is newer, the rest is tried again."""
+        self._unsaved_trust = {**unsaved.trust, **self._unsaved_trust}
+        self._unsaved_rtts = {**unsaved.rtts, **self._unsaved_rtts}
+        self._unsaved_vouched = {**unsaved.vouched, **self._unsaved_vouched}
+
+    # --- certificates ---
+
+    def _note_certificates(self, target: TargetConfig, seen: Iterable[Observation]) -> None:
+        """Where a name led, and the certificate there was that name's."""
+        for o in seen:
+            if not (o.works and o.address and took(o, Step.RESOLVE) and took(o, Step.TLS)):
+                continue
+            place = target.target.messenger, target.target.name, o.address
+            if o.at - self._vouched.get(place, -math.inf) > _SELDOM:
+                self._vouched[place] = self._unsaved_vouched[place] = o.at
+
+    def vouched(self, targets: Iterable[Target], now: float) -> frozenset[tuple[Target, str]]:
+        """Addresses at which these showed their own certificates lately."""
+        known = {(t.messenger, t.name): t for t in targets}
+        return frozenset(
+            (known[messenger, name], address)
+            for (messenger, name, address), at in self._vouched.items()
+            if (messenger, name) in known and now - at <= VOUCHED_FOR
+        )
 
 
 def _key(target: TargetConfig) -> TrustKey:

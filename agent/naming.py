@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.case import Case, Differs, Group, Symptom, of_role, symptom_of, took, trusted_answers
+from agent.case import (
+    Case,
+    Differs,
+    Group,
+    Symptom,
+    is_elsewhere,
+    of_role,
+    symptom_of,
+    took,
+    trusted_answers,
+)
 from agent.facts import count
 from agent.sighting import OF_FIVE, Sighting, Sign, holds_of, ids, ids_of, marked, of_results
 from agent.vantage import ControlResult
@@ -61,7 +71,7 @@ def _trusted_differs(case: Case, group: Group) -> Sighting | None:
     told = [(o, answers) for o, answers in zip(group.observations, found, strict=True) if answers]
     if not told:
         return None
-    differs = all(o.address not in given for o, answers in told for _, given in answers)
+    differs = all(is_elsewhere(o, given) for o, answers in told for _, given in answers)
     return Sighting(differs, tuple(c.id for _, answers in told for c, _ in answers))
 
 
@@ -176,13 +186,19 @@ def _asks_system(result: ControlResult) -> bool:
 
 
 def _filtered(case: Case, group: Group) -> Sighting | None:
-    """It answers with nowhere, or denies a name that only carries advertising."""
+    """It answers with nowhere, denies a name that only carries advertising, or leads that to the
+    same page."""
     nowhere = [o for o in group.observations if o.address in UNSPECIFIED]
     if nowhere:
         return Sighting(True, ids_of(nowhere))
     asked = [r for r in of_role(case, Role.AD) if _asks_system(r)]
-    refused = [r for r in asked if any("rcode" in o.facts and not o.works for o in r.observations)]
-    return Sighting(bool(refused), ids(refused)) if asked else None
+
+    def filters(o: Observation) -> bool:
+        denied = "rcode" in o.facts and not o.works
+        return denied or not group.addresses.isdisjoint(answers_of(o))
+
+    filtered = [r for r in asked if any(map(filters, r.observations))]
+    return Sighting(bool(filtered), ids(filtered)) if asked else None
 
 
 def _public_resolver(case: Case, group: Group) -> Sighting | None:

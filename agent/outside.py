@@ -82,6 +82,14 @@ class Outside:
         seen = self.sighting(messenger, target, probe, now)
         return None if seen is None else seen.works
 
+    def problem(self, now: float) -> str:
+        """Why nothing in it says anything; "" when something may."""
+        if self._is_fresh(self.at, now):
+            return ""
+        if self.at > now:
+            return "the outside view is from the future: one of the two clocks is wrong"
+        return f"the outside view is too old: more than {self.max_age / 60:g} min"
+
     def _is_fresh(self, at: float, now: float) -> bool:
         return now - self.max_age <= at <= now + AHEAD
 
@@ -183,12 +191,13 @@ def _instant(value: Any) -> float:
 
 @dataclass(slots=True)
 class OutsideView:
-    """Keeps the newest outside view, read beside the measuring; ``current`` is None without one."""
+    """Keeps the newest outside view, read beside the measuring; ``current`` is None without one.
+    ``problem``: why the last reading told nothing, in our words; "" when it did."""
 
     settings: OutsideSettings
     env: Environment
     current: Outside | None = None
-    _told: str = ""
+    problem: str = ""
     _task: asyncio.Task[None] | None = None
     _read: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -236,10 +245,13 @@ class OutsideView:
         except NotMeasured as error:
             self._tell(f"the outside view was not asked for: {error.reason}")
         except NETWORK_ERRORS as error:  # the words of a server are not ours to repeat
-            self._tell(f"the outside view cannot be read: {classify(error)}")
+            self._tell(f"the outside view cannot be read: {self._reason(error)}")
         else:
-            stale = time.time() - self.current.at > self.settings.max_age
-            self._tell("the outside view is too old" if stale else "")
+            self._tell(self.current.problem(time.time()))
+
+    def _reason(self, error: Exception) -> str:
+        known = isinstance(error, OSError) and self.settings.file and error.strerror
+        return known.lower() if known else str(classify(error))
 
     def slow(self, targets: Iterable[Target], now: float) -> dict[Target, bool]:
         """Which transfers crawl out there too; those of which that is not known are left out."""
@@ -268,11 +280,12 @@ class OutsideView:
 
     def _tell(self, problem: str) -> None:
         """Say it once, and once when it is over."""
-        if problem and problem != self._told:
-            log.warning("%s; it counts as not measured", problem)
-        elif self._told and not problem:
+        problem = problem and f"{problem}; it counts as not measured"
+        if problem and problem != self.problem:
+            log.warning("%s", problem)
+        elif self.problem and not problem:
             log.info("the outside view is read again")
-        self._told = problem
+        self.problem = problem
 
 
 def _read_file(path: Path) -> bytes:

@@ -28,15 +28,16 @@ class Saving:
             if states and not self._waiting:
                 return  # the round before took them along
             taken, self._waiting = self._waiting, {}
-            trust, rtts = self._learned.unsaved()
+            unsaved = self._learned.unsaved()
             network = self._learned.network
             written = await asyncio.to_thread(
                 self._store.save_round,
                 network,
-                trust=trust,
-                rtts=rtts,
+                trust=unsaved.trust,
+                rtts=unsaved.rtts,
+                vouched=unsaved.vouched,
                 states=taken,
                 bytes_today=self._budget(),
             )
             if not written and network == self._learned.network:
-                self._learned.not_saved(trust, rtts)  # states come anew with every round
+                self._learned.not_saved(unsaved)  # states come anew with every round

@@ -36,11 +36,16 @@ CREATE TABLE IF NOT EXISTS states (
     PRIMARY KEY (network, messenger, channel));
 CREATE TABLE IF NOT EXISTS rtt (
     network TEXT, address TEXT, seconds REAL NOT NULL, PRIMARY KEY (network, address));
+CREATE TABLE IF NOT EXISTS vouched (
+    network TEXT, messenger TEXT, target TEXT, address TEXT, at REAL NOT NULL,
+    PRIMARY KEY (network, messenger, target, address));
 """
 VERSION = 1
 
 TrustKey = tuple[str, str, str]
 """Messenger, target, dress."""
+Place = tuple[str, str, str]
+"""Messenger, target, address."""
 
 
 class Store:
@@ -132,14 +137,16 @@ class Store:
         *,
         trust: Mapping[TrustKey, Record] = MappingProxyType({}),
         rtts: Mapping[str, float] = MappingProxyType({}),
+        vouched: Mapping[Place, float] = MappingProxyType({}),
         states: Mapping[tuple[str, str], ChannelState] = MappingProxyType({}),
         bytes_today: bytes = b"",
     ) -> bool:
         """What one round has added. ``rtts``: seconds by address; of each the smallest is kept.
-        False when it could not be written."""
+        ``vouched``: when a certificate was last right there. False when it could not be written."""
         return self._write(
             (_TRUST, _trust_rows(network, trust)),
             (_RTT, _rtt_rows(network, rtts)),
+            (_VOUCHED, [(network, *place, at) for place, at in vouched.items()]),
             (_STATE, _state_rows(network, states)),
             (_PUT, [("bytes_today", bytes_today)] if bytes_today else []),
         )
@@ -162,6 +169,15 @@ class Store:
         rows = self._read("SELECT address, seconds FROM rtt WHERE network = ?", network)
         return {str(address): float(seconds) for address, seconds in rows}  # type: ignore[arg-type] # typed columns
 
+    # --- certificates ---
+
+    def vouched(self, network: str, since: float) -> dict[Place, float]:
+        """Where a target's certificate was right, and when; what is older is forgotten."""
+        self._write(("DELETE FROM vouched WHERE at < ?", [(since,)]))
+        sql = "SELECT messenger, target, address, at FROM vouched WHERE network = ?"
+        rows = self._read(sql, network)
+        return {(str(m), str(t), str(a)): float(at) for m, t, a, at in rows}  # type: ignore[arg-type] # typed columns
+
     # --- states ---
 
     def states(self, network: str) -> dict[tuple[str, str], ChannelState]:
@@ -178,6 +194,7 @@ class Store:
 
 _PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _TRUST = "INSERT OR REPLACE INTO trust VALUES (?,?,?,?,?,?,?,?,?)"
+_VOUCHED = "INSERT OR REPLACE INTO vouched VALUES (?, ?, ?, ?, ?)"
 _STATE = "INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?)"
 _RTT = (
     "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"

@@ -42,6 +42,8 @@ def report(shown: Report, seconds: float) -> None:
     console.print(
         Text.assemble("This line is ", (status, _STYLES[status]), f": {shown.vantage.reason}.")
     )
+    if shown.without:
+        console.print(f"{shown.without[:1].upper()}{shown.without[1:]}.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("messenger", "channel", "status", "mechanism", "certainty", "servers"):
         table.add_column(name, no_wrap=True)

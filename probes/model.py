@@ -362,3 +362,5 @@ class Report:
     observations: tuple[Observation, ...] = field(default=())
     left_out: tuple[str, ...] = ()
     """Contrasts that were not asked, in words, each with the reason."""
+    without: str = ""
+    """What was configured and told nothing, in words, with the reason."""

@@ -35,6 +35,8 @@ _BOGONS = tuple(
     )
 )
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1
+
 REMEMBERED = 32768
 """Addresses whose parsed form is kept: a schedule asks the same ones all day."""
 
@@ -45,13 +47,17 @@ _IPV6 = re.compile(r"[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}")
 
 @lru_cache(maxsize=REMEMBERED)
 def parse(text: str) -> IPAddress | None:
-    """The address written in ``text``, an IPv4-mapped IPv6 address as its IPv4 self, else None."""
+    """The address written in ``text``, else None. An IPv6 address that only stands for an IPv4 one,
+    mapped or made by DNS64, as that."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return address if mapped is None else mapped
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        return address.ipv4_mapped or address
+    return address
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -28,6 +28,7 @@ from tests.agent.worlds import (
     A1,
     A2,
     AFTER,
+    ELSEWHERE,
     R1,
     R2,
     R3,
@@ -193,6 +194,33 @@ def cdn() -> Case:
     """Another address than a trusted resolver names, of the owner all the same, and it is down."""
     f = hello(W1, Failure.TIMEOUT, A2, clienthello_acked=True)
     return case([f], contrasts=[trusted(f, "tcp", (A1,))])
+
+
+def own_cache_down() -> Case:
+    """The provider has a cache of the owner's, outside of the prefixes that the file states: it
+    showed the right certificate before, and has gone silent."""
+    f = led_to(ELSEWHERE)
+    place = (f[0].target, ELSEWHERE)
+    return case([f], contrasts=[trusted(f, "tcp", (A1,))], vouched=frozenset({place}))
+
+
+def behind_dns64() -> Case:
+    """The resolver makes IPv6 addresses of IPv4 ones, and the owner's server is down."""
+    f = led_to("64:ff9b::c633:6401")  # of A1
+    return case([f], contrasts=[trusted(f, "tcp", (A2,))])
+
+
+def led_to(address: str, failure: Failure = Failure.TIMEOUT) -> Failed:
+    """A name resolved, and nothing there takes the connection."""
+    return W1, seen(W1, failure, Step.CONNECT, before=(Step.RESOLVE,), address=address, at=10.0)
+
+
+def filtering_to_a_page() -> Case:
+    """Advertising and the messenger lead to the same page, which says so."""
+    issuer = {"certificate_issuer": "stranger"}
+    failed = [hello(w, Failure.UNKNOWN_ISSUER, ELSEWHERE, **issuer) for w in (W1, W2)]
+    held = controls(ad_answers=("192.0.2.9", ELSEWHERE))
+    return case(failed, contrasts=[trusted(failed[0], "tcp", (A1,))], held_against=held)
 
 
 def filtering(family: str = "ipv4") -> Case:
@@ -433,7 +461,10 @@ INNOCENT: list[Callable[[], Case]] = [
     rate_limited,
     one_relay,
     cdn,
+    own_cache_down,
+    behind_dns64,
     filtering,
+    filtering_to_a_page,
     router_lies,
     own_certificate,
     company_proxy,

@@ -368,6 +368,31 @@ def test_check_prints_a_table_or_a_document(monkeypatch):
     )
 
 
+def test_check_says_what_it_had_to_do_without(monkeypatch):
+    report = Report(0.0, Vantage("v", V.ONLINE, "so"), (), without="the outside view is not JSON")
+
+    async def fake(*_: Any, **given: Any) -> Report:
+        return report
+
+    monkeypatch.setattr(check, "run_check", fake)
+    _, out, err = called("check")
+    assert ("\nThe outside view is not JSON.\n" in out, err) == (True, "")
+    _, out, err = called("check", "--json")
+    assert (json.loads(out)["channels"], err) == ([], "the outside view is not JSON\n")
+
+
+async def test_a_round_by_hand_says_why_nothing_is_known_from_outside(tmp_path):
+    config = configuration(
+        (messenger(target("a", probe=FakeStun(World()))),),
+        (control("c", probe=FakeStun(World()), kind=""),),
+        state_dir=str(tmp_path / "state"),
+        outside={"file": str(tmp_path / "status.json")},
+    )
+    report = await run_check(config, ("m",), quiet=True)
+    words = "the outside view cannot be read: no such file; it counts as not measured"
+    assert report.without == words
+
+
 async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_path):
     """It says what it saw, remembers nothing, and leaves nothing behind."""
     (tmp_path / "file").write_text("")

@@ -8,20 +8,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.case import Case
+from agent.case import Case, Symptom, groups
 from agent.verdicts import find
 from probes.model import SURE, Failure, Mechanism, Role, VantageStatus
 from tests.agent.building import judgement, target
 from tests.agent.gradual import WORLDS
-from tests.agent.innocent import INNOCENT, fleet_down
+from tests.agent.innocent import INNOCENT, filtering_to_a_page, fleet_down, led_to
 from tests.agent.worlds import (
     A1,
     A2,
     ALL_UDP,
     ELSEWHERE,
+    MESSENGER,
     W1,
+    W2,
     _calls,
     case,
+    controls,
     dress,
     hello,
     trusted,
@@ -88,6 +91,32 @@ def test_what_a_certificate_or_the_owner_vouches_for_is_no_lie():
     assert find(case([f], contrasts=[trusted(f, "tcp", (A1,))])) == ()
     lie = hello(W1, Failure.WRONG_NAME, ELSEWHERE)
     assert accused(case([lie], contrasts=[trusted(lie, "tcp", (A1,))])) == ["R03 dns_tamper"]
+    silent = led_to(ELSEWHERE)
+    other = (W2.target, ELSEWHERE), (W1.target, A2)
+    asked = [trusted(silent, "tcp", (A1,))]
+    assert accused(case([silent], contrasts=asked)) == ["R03 dns_tamper"]
+    assert accused(case([silent], contrasts=asked, vouched=frozenset(other))) == ["R03 dns_tamper"]
+
+
+@pytest.mark.parametrize(
+    ("address", "rules"),
+    [
+        ("64:ff9b::c633:6401", []),  # A1
+        ("64:ff9b::b901:203", ["R03 dns_tamper"]),  # ELSEWHERE
+        ("64:ff9b:1::c633:6401", ["R03 dns_tamper"]),  # RFC 8215: anybody's own
+    ],
+)
+def test_an_address_of_dns64_is_the_one_inside(address, rules):
+    f = led_to(address)
+    assert accused(case([f], contrasts=[trusted(f, "tcp", (A2,))])) == rules
+    nameless = replace(MESSENGER, owner_prefixes=())
+    inside = trusted(f, "tcp", ("198.51.100.1",))
+    found = find(case([f], contrasts=[inside], messenger=nameless))
+    assert [f.rule for f in found] == (["R09"] if rules else [])
+
+
+def test_a_page_for_advertising_and_the_messenger_is_a_filter():
+    assert [f.rule for f in find(filtering_to_a_page())] == ["D1"]
 
 
 def test_all_udp_dead_is_not_called_a_matter_of_relays():
@@ -104,3 +133,22 @@ def test_targets_of_another_channel_do_not_speak_for_this_one():
     other = target("x", channel="media", host="x.test", port=443)
     f = (other, hello(W1, Failure.RESET)[1])
     assert find(case([f], channel="web")) == ()
+
+
+def test_where_one_name_was_led_by_a_lie_no_other_name_belongs():
+    filtered = filtering_to_a_page()
+    known = replace(filtered.known, controls=controls())
+    lied = next(g for g in groups(replace(filtered, known=known)))
+    assert lied.symptom is Symptom.NAME_LIE
+    assert {o.target for o in lied.observations} == {W1.target, W2.target}
+    assert accused(replace(filtered, known=known)) == ["R03 dns_tamper"]
+
+
+def test_a_certificate_where_a_resolver_may_have_led_to_a_stranger_is_no_mitm():
+    stranger = {"certificate_issuer": "stranger"}
+    failed = [hello(w, Failure.UNKNOWN_ISSUER, ELSEWHERE, **stranger) for w in (W1, W2)]
+    assert accused(case(failed)) == []
+    vouched = frozenset((w.target, ELSEWHERE) for w in (W1, W2))
+    assert accused(case(failed, vouched=vouched)) == ["R25 tls_mitm"]
+    confirmed = [trusted(f, "tcp", (ELSEWHERE,)) for f in failed]
+    assert accused(case(failed, contrasts=confirmed)) == ["R25 tls_mitm"]

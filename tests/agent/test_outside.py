@@ -402,6 +402,29 @@ async def test_stale_is_said_and_so_is_that_it_is_over(
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "cannot be read: no such file"),
+        (b"{half", "is not JSON"),
+        (json.dumps(report(at=time.time() - 3600)).encode(), "is too old: more than 15 min"),
+        (json.dumps(report(at=time.time() + 3600)).encode(), "is from the future"),
+        (json.dumps(report(at=time.time())).encode(), ""),
+    ],
+    ids=["missing", "broken", "stale", "future", "well"],
+)
+async def test_why_it_tells_nothing_is_kept_in_words(
+    tmp_path: Path, content: bytes | None, word: str
+):
+    file = tmp_path / "status.json"
+    if content is not None:
+        file.write_bytes(content)
+    of = view(file=str(file))
+    await of.refresh()
+    assert word in of.problem
+    assert bool(of.problem) is bool(word)
+
+
 async def test_it_is_read_in_a_task_of_its_own_until_it_is_stopped(tmp_path: Path):
     file = tmp_path / "status.json"
     file.write_bytes(now_report())

@@ -18,12 +18,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.learned import Learned
+from agent.learned import VOUCHED_FOR, Learned
+from agent.plan import Ask
+from agent.rounds import Finished, Ran
 from agent.saving import Saving
 from agent.state import ChannelState, Vote
 from agent.store import Store, _state_from, _written
 from agent.trust import Record
-from probes.model import Status
+from probes.measure import Measured
+from probes.model import Failure, Status, Step
+from tests.agent.building import judgement, seen, target
 
 OK = ChannelState(Status.OK, 5.0, votes=(Vote(5.0, Status.OK, 1.0),))
 KEY = ("m", "call")
@@ -50,11 +54,16 @@ def test_round_trip(store):
     store.save_round("n1", trust=trust)
     store.save_round("n1", states={KEY: OK, ("m", "chat"): ChannelState()})
     store.save_round("n1", rtts={"192.0.2.1": 0.5})
+    vouched = {("m", "a", "192.0.2.1"): 9.0, ("m", "b", "192.0.2.1"): 3.0}
+    store.save_round("n1", vouched=vouched)
     store = again(store)
     try:
         assert store.get("key") == b"\x00\xff"
         assert store.get("nothing") is None
         assert store.trust("n1") == trust
+        assert store.vouched("n1", 3.0) == vouched
+        assert store.vouched("n2", 5.0) == {}
+        assert store.vouched("n1", 3.0) == {("m", "a", "192.0.2.1"): 9.0}, "the old one is gone"
         assert store.states("n1") == {KEY: OK, ("m", "chat"): ChannelState()}
         assert store.healthy
     finally:
@@ -152,9 +161,13 @@ from pathlib import Path
 from typing import Any
 from agent.store import Store
 from agent.learned import Learned
+from agent.plan import Ask
+from agent.rounds import Finished, Ran
 from agent.saving import Saving
 from agent.state import ChannelState, Vote
-from probes.model import Status
+from probes.measure import Measured
+from probes.model import Failure, Status, Step
+from tests.agent.building import judgement, seen, target
 store = Store(Path(sys.argv[1]))
 number = int(sys.argv[2])
 while True:
@@ -315,6 +328,7 @@ async def test_what_a_failing_disk_refused_is_written_with_the_next_round(tmp_pa
     key = ("m", "a", "")
     learned._unsaved_trust[key] = Record(1, 1, True, 1.0, None)
     learned._unsaved_rtts["192.0.2.1"] = 0.5
+    learned._unsaved_vouched["m", "a", "192.0.2.1"] = 1.0
     store._db.execute("PRAGMA query_only = ON")
     await saving.save({})
     assert not store.healthy
@@ -324,4 +338,28 @@ async def test_what_a_failing_disk_refused_is_written_with_the_next_round(tmp_pa
     assert store.healthy
     assert store.trust(learned.network) == {key: newer}
     assert store._read("SELECT address, seconds FROM rtt") == [("192.0.2.1", 0.5)]
+    assert store.vouched(learned.network, 0.0) == {("m", "a", "192.0.2.1"): 1.0}
     store.close()
+
+
+def test_where_a_certificate_was_right_is_learned_and_forgotten(store):
+    web = target("w", channel="web", host="w.test", port=443)
+    led = {"before": (Step.RESOLVE, Step.CONNECT, Step.TLS)}
+    ended = {
+        "198.51.100.1": seen(web, at=1000.0, address="198.51.100.1", **led),
+        "198.51.100.2": seen(web, Failure.TIMEOUT, at=1000.0, address="198.51.100.2", **led),
+        "198.51.100.3": seen(web, at=1000.0, address="198.51.100.3", before=led["before"][1:]),
+        "198.51.100.4": seen(web, at=1000.0, address="198.51.100.4", before=led["before"][:2]),
+    }
+    measured = Measured(tuple(ended.values()), (), frozenset())
+    ran = Ran((Finished(Ask(web, partial=False), measured, 0.1),), frozenset(), ())
+    learned = Learned(store, ())
+    learned.recognise({"operator": frozenset({"198.51.100.7"})})
+    learned.note_round(ran, judgement())
+    place = (web.target, "198.51.100.1")
+    assert learned.vouched([web.target], 1001.0) == {place}
+    assert learned.vouched([target("x").target], 1001.0) == frozenset()
+    assert learned.vouched([web.target], 1001.0 + VOUCHED_FOR) == frozenset()
+    assert list(learned.unsaved().vouched) == [("m", "w", "198.51.100.1")]
+    learned.note_round(ran, judgement())
+    assert not learned.unsaved().vouched, "what is known is not written in every round"

@@ -68,10 +68,12 @@ def _resolver(resolver: str, failure: Failure | None, port: int = 53) -> Control
     return ControlResult(config, (seen(config, failure, resolver=resolver),), True)
 
 
-def _ad(*, refused: bool) -> ControlResult:
+def _ad(answers: tuple[str, ...], *, refused: bool) -> ControlResult:
     config = control("ad", Role.AD, probe=DnsProbe("ad.test"))
     failure = Failure.NO_ADDRESS if refused else None
-    facts = {"resolver": "system", "rcode": "NXDOMAIN" if refused else "NOERROR"}
+    facts: dict[str, Any] = {"resolver": "system", "rcode": "NXDOMAIN" if refused else "NOERROR"}
+    if not refused:
+        facts["answers"] = answers
     return ControlResult(config, (seen(config, failure, **facts),), True)
 
 
@@ -82,6 +84,7 @@ def controls(
     stun: Failure | None = None,
     udp_dns: Failure | None = None,
     ad_refused: bool = False,
+    ad_answers: tuple[str, ...] = ("192.0.2.80",),
     again: int = 0,
     answered: int = 5,
 ) -> tuple[ControlResult, ...]:
@@ -97,7 +100,7 @@ def controls(
         _resolver("quad9/udp", udp_dns),
         _resolver("quad9/tcp", None),
         _resolver("quad9/tls", None, 853),
-        _ad(refused=ad_refused),
+        _ad(ad_answers, refused=ad_refused),
     )
 
 

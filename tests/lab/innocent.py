@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from tests.lab import interceptor
 from tests.lab.actions import Delay, Drop, Lose, Police, Refuse
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
@@ -24,6 +25,8 @@ from tests.lab.scenario import (
     prefixes,
     relays,
 )
+
+CACHE = "95.165.12.34"
 
 
 def world(name: str, what: str, *happens: Happening, **more: Any) -> Scenario:
@@ -68,6 +71,17 @@ def filtering(stage: Stage, *addresses: str) -> None:
     stage.lie("ad.doubleclick.net", *addresses)
     for name in names_of(stage, WHATSAPP):
         stage.lie(name, *addresses)
+
+
+def own_cache(stage: Any) -> None:
+    """Names of the owner's lead to its cache at the provider, outside of its prefixes."""
+    stage.cache(CACHE, names_of(stage, WHATSAPP))
+
+
+def dns64(stage: Stage) -> None:
+    for name in names_of(stage, WHATSAPP):
+        four = [a for a in stage.catalogue.names[name] if ":" not in a]
+        stage.lie(name, *four, *(f"64:ff9b::{a}" for a in four))
 
 
 def evening(stage: Stage) -> None:
@@ -213,9 +227,33 @@ ALL = (
         lambda s: filtering(s, "0.0.0.0"),
     ),
     world(
+        "a resolver that leads advertising to its page",
+        "OpenDNS, for it and for WhatsApp",
+        lambda s: filtering(s, interceptor.ADDRESS),
+        tags=frozenset({"intercept"}),
+    ),
+    world(
         "a resolver that denies advertising",
         "NXDOMAIN for it, and for WhatsApp",
         lambda s: filtering(s),
+    ),
+    Scenario(
+        "the owner's cache at the provider goes down",
+        "it has shown the owner's certificate before",
+        (
+            (0.0, own_cache),
+            (7.0, at_the_servers(lambda s: preset("ip_drop", remote=(f"{CACHE}/32",)))),
+        ),
+        innocent=True,
+        minutes=15.0,
+        virtual="nobody stands there in the namespaces",
+    ),
+    world(
+        "an owner is down behind DNS64",
+        "its IPv4 addresses are in IPv6 ones of the resolver's making",
+        dns64,
+        at_the_servers(lambda s: preset("ip_drop", remote=whatsapp(s))),
+        ipv6=True,
     ),
     world(
         "a proxy that reads everything",

@@ -53,6 +53,9 @@ class VirtualStage:
         for name in names:
             self.world.internet.retire(name)
 
+    def cache(self, address: str, names: Sequence[str]) -> None:
+        self.world.internet.cache(address, names)
+
     def tell_the_truth(self) -> None:
         self.world.internet.tell_the_truth()
 

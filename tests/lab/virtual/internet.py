@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -61,6 +62,14 @@ class Internet:
         self.gone.add(name.lower())
         self._answers.clear()
 
+    def cache(self, address: str, names: Sequence[str]) -> None:
+        """A machine of their owner's in the provider's network, to which its resolver leads."""
+        hosts = [h for h in web.hosts(self.catalogue.targets) if h.name in names]
+        self.placed.add(packed(address))
+        self._web([replace(h, addresses={address}) for h in hosts])
+        for host in hosts:
+            self.lie(host.name, address)
+
     def tell_the_truth(self) -> None:
         self.lies.clear()
         self.gone.clear()
@@ -87,7 +96,7 @@ class Internet:
             for address, port in operator.places:
                 self.datagrams[packed(address), port] = answer
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
-        self._web()
+        self._web(web.hosts(self.catalogue.targets))
         for target in catalogue.select(probe="tcp"):
             for address in target.addresses:
                 self.streams.setdefault((packed(address), target.port), Sink)
@@ -126,8 +135,7 @@ class Internet:
 
         return answer
 
-    def _web(self) -> None:
-        hosts = web.hosts(self.catalogue.targets)
+    def _web(self, hosts: Sequence[web.Host]) -> None:
         owners: dict[str, set[str]] = {}
         for host in hosts:
             if host.secure:

@@ -87,6 +87,20 @@ def test_a_mapped_address_is_its_ipv4_self() -> None:
     assert parse("name.test") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("64:ff9b::c000:201", "192.0.2.1"),
+        ("64:ff9b::192.0.2.1", "192.0.2.1"),
+        ("64:ff9b:0:0:0:1:c000:201", "64:ff9b::1:c000:201"),
+        ("64:ff9b:1::c000:201", "64:ff9b:1::c000:201"),
+    ],
+)
+def test_an_address_of_dns64_is_the_ipv4_address_in_it(text: str, inside: str) -> None:
+    assert parse(text) == ipaddress.ip_address(inside)
+    assert is_bogon("64:ff9b::10.0.0.1")
+
+
 def test_prefixes() -> None:
     assert prefix_of("192.0.2.77") == "192.0.2.0/24"
     assert prefix_of("2001:db8:1:2::3") == "2001:db8:1::/48"
