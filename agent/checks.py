@@ -13,6 +13,7 @@ from probes.net import address, resolver
 from probes.net.address import OwnAddresses, Source
 from probes.net.environment import Environment, Traffic, TrustedResolver
 from probes.net.errors import NotMeasured
+from probes.net.files import exposed
 
 
 def dress_of(target: TargetConfig) -> str:
@@ -80,6 +81,12 @@ def environment(config: Config, base: Path | None = None) -> tuple[Environment, 
 def source_problem(config: Config) -> str:
     """Why ``source_address`` cannot be used on this host; "" when it can."""
     return address.source_problem(_source(config.settings.source_address))
+
+
+def key_problem(config: Config) -> str:
+    """Why the twin's key is no secret on this host; "" when it is."""
+    file = config.settings.twin.key_file
+    return f"twin.key_file: {problem}" if file and (problem := exposed(Path(file))) else ""
 
 
 def _source(text: str) -> Source:

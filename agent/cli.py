@@ -52,10 +52,19 @@ def _load_here(path: Path | None) -> Config:
     from agent.checks import source_problem
 
     config = _load(path)
+    _warn(config)
     if problem := source_problem(config):
         typer.echo(f"source_address: {problem}", err=True)
         raise typer.Exit(USAGE)
     return config
+
+
+def _warn(config: Config) -> None:
+    """Of what is dangerous and works all the same."""
+    from agent.checks import key_problem
+
+    if problem := key_problem(config):
+        typer.echo(problem, err=True)
 
 
 def _load(path: Path | None) -> Config:
@@ -271,6 +280,7 @@ def config_check(
 ) -> None:
     """All problems at once, each with file, line and key."""
     loaded = _load(file)
+    _warn(loaded)
     targets = sum(len(m.targets) for m in loaded.messengers)
     names = ", ".join(m.name for m in loaded.messengers)
     typer.echo(f"ok: {names}; {targets} targets, {len(loaded.controls)} controls")

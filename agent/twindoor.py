@@ -70,7 +70,6 @@ class TwinDoor:
                 listener = _bound(address, tls_port, socket.SOCK_STREAM)
                 self._listeners.append(listener)
                 self.tls_port = listener.getsockname()[1]
-                listener.listen(128)
                 self._spawn(self._accept(listener))
         except OSError:
             self._close_sockets()
@@ -167,16 +166,24 @@ class TwinDoor:
 
 
 def _bound(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """Raises OSError with the place as its filename."""
+    stream = kind == socket.SOCK_STREAM
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, kind)
+    place = f"{address}, {'TCP' if stream else 'UDP'} port {port}"
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, place) from error
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if kind == socket.SOCK_STREAM:
+        if stream:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
-    except OSError:
+        if stream:
+            sock.listen(128)
+    except OSError as error:
         sock.close()
-        raise
+        raise OSError(error.errno, error.strerror, place) from error
     return sock

@@ -19,6 +19,7 @@ from agent.twindoor import TwinDoor, load_key
 from agent.wiring import state_dir
 from config.model import Config
 from probes.model import Observation
+from probes.net.files import exposed
 from probes.net.selfsigned import Identity, identity
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ async def serve(config: Config, given: Given, tell: Callable[[str], object]) -> 
     addresses = _addresses(given)
     key_file = (given.key_file or state_dir(config) / KEY_NAME).absolute()
     key, own = _secrets(key_file)
+    if readable := exposed(key_file):
+        log.warning("%s", readable)
     twin = Twin(key)
     door = TwinDoor(twin, own.context)
     stopped = asyncio.Event()
@@ -56,7 +59,7 @@ async def serve(config: Config, given: Given, tell: Callable[[str], object]) -> 
     try:
         _open(door, addresses, given)
     except OSError as error:
-        raise CannotServe(f"cannot listen: {error.strerror}") from error
+        raise CannotServe(f"cannot listen on {error.filename}: {error.strerror}") from error
     tell(_told(door, key_file, own))
     try:
         await _until(stopped, twin)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporters.document import in_order
-from probes.model import Diagnosis, Fact, Mechanism, Observation, Report, Status
+from probes.model import Contrast, Diagnosis, Fact, Mechanism, Observation, Report, Status
 from probes.wire.text import clean
 
 _STYLES = {
@@ -27,6 +27,10 @@ _STYLES = {
     "portal": "magenta",
     "tunnelled": "magenta",
 }
+
+
+SHOWN = 10
+"""Rows of what failed, and of what was asked about it, by channel."""
 
 
 def _console() -> Console:
@@ -91,13 +95,77 @@ def _decided(console: Console, d: Diagnosis) -> None:
 
 
 def _failing_targets(console: Console, d: Diagnosis, seen: Sequence[Observation]) -> None:
-    console.print(f"\n{d.messenger} {d.channel}, what failed:")
+    names = {t.target.name for t in d.targets if t.works is False}
+    theirs = [o for o in seen if o.target.messenger == d.messenger and o.target.name in names]
+    _rows(
+        console,
+        f"\n{d.messenger} {d.channel}, what failed:",
+        [
+            (o.target.name, o.target.probe, o.address or "–", _failure(o), _packets(o))
+            for o in theirs
+            if o.contrast is None and o.failed
+        ],
+    )
+    _rows(
+        console,
+        "  Asked to explain it:",
+        [
+            (o.target.name, _differs(o, o.contrast), _place(o), _failure(o), _packets(o))
+            for o in theirs
+            if o.contrast is not None
+        ],
+    )
+
+
+def _rows(console: Console, head: str, rows: Sequence[tuple[str, ...]]) -> None:
+    """Each but once: some things are asked several times in a row."""
+    once: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for row in rows:
+        once.setdefault(row[:-1], row)  # the last column is how long it took
+    if not once:
+        return
+    console.print(head)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2), show_header=False)
-    failed = {t.target.name for t in d.targets if t.works is False}
-    for o in seen:
-        if o.target.messenger == d.messenger and o.target.name in failed and o.failed:
-            table.add_row(o.target.name, o.target.probe, o.address or "–", _failure(o), _packets(o))
+    for row in list(once.values())[:SHOWN]:
+        table.add_row(*row)
     console.print(table)
+    if len(once) > SHOWN:
+        console.print(f"  and {len(once) - SHOWN} more")
+
+
+DIFFERS = {
+    "name": "a neutral name",
+    "address": "its name elsewhere",
+    "port": "another port",
+    "length": "a shorter hello",
+    "bytes": "random bytes",
+    "dress": "in another form",
+    "time": "the same again",
+    "resolver": "a trusted resolver",
+    "nowhere": "where no resolver is",
+    "answer": "where a trusted resolver leads",
+    "query": "another name's look-up",
+    "sibling": "another server of the owner",
+    "control": "a control",
+    "twin": "the twin",
+    "server": "a control's transfer",
+    "segments": "other segments",
+    "hello": "another program's hello",
+    "burst": "several at once",
+}
+"""What a contrast is, by what it differs in."""
+
+
+def _differs(o: Observation, contrast: Contrast) -> str:
+    how = o.facts.get("transport") or o.facts.get("payload")
+    return DIFFERS[contrast.differs] + (f", {how}" if how else "")
+
+
+def _place(o: Observation) -> str:
+    if o.address is None or "port" not in o.facts:
+        return o.address or "–"
+    address = f"[{o.address}]" if ":" in o.address else o.address
+    return f"{address}:{o.facts['port']}"
 
 
 def _failure(o: Observation) -> str:

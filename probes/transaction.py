@@ -61,9 +61,10 @@ class Tally:
             return
         if self.answered:
             raise Refusal(Failure.LOSSY, f"{len(self.answered)} of {len(self.sent_at)} answered")
-        for words in (icmp, self.refusals):
+        for words, what in ((icmp, "ICMP errors"), (self.refusals, "datagrams that are no answer")):
             if words:
-                raise Refusal(words[0], f"{len(words)} of {len(self.sent_at)} came back so")
+                came = f"{len(words)} {what} came to {len(self.sent_at)} requests"
+                raise Refusal(words[0], came)
         raise TimeoutError(f"none of {len(self.sent_at)} answered")
 
     def note(self, trail: Trail, flows: Sequence[Flow]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -22,3 +23,11 @@ def create_private(path: Path, data: bytes) -> None:
         os.link(beside, path)
     finally:
         beside.unlink()
+
+
+def exposed(path: Path) -> str:
+    """What to say of a key file that others than its owner can read; "" when none can."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o077:
+        return ""
+    return f"{path} has mode {mode:04o}: others can read the key, make it 0600"

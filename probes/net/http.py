@@ -20,6 +20,7 @@ from probes.wire.error import WireError
 from probes.wire.text import clean
 
 MAX_BODY = 65536  # bytes read of an answer; the rest is not asked for
+MAX_READ = 65536  # bytes; what httpcore asks for
 _HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*", "Connection": "close"}
 
 
@@ -40,14 +41,16 @@ class HttpAnswer:
 
 
 class _NetworkStream(httpcore.AsyncNetworkStream):
-    """Our stream in httpcore's clothes. It leaves closing and deadlines to the probe."""
+    """Our stream in httpcore's clothes. It leaves closing and deadlines to the probe. ``most``:
+    bytes that one read may take."""
 
-    def __init__(self, stream: ByteStream) -> None:
+    def __init__(self, stream: ByteStream, most: int = MAX_READ) -> None:
         self._stream = stream
+        self.most = most
         self.received = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._stream.read(max_bytes)
+        data = await self._stream.read(min(max_bytes, self.most))
         self.received += len(data)
         return data
 
@@ -140,17 +143,22 @@ async def exchange(
 
 @dataclass(slots=True)
 class Download:
-    """An answer whose body is still to come. ``stays``: the server keeps the connection open."""
+    """An answer whose body is still to come. ``stays``: the server keeps the connection open;
+    ``size``: bytes that are wanted of it."""
 
     status: int
     stays: bool
+    size: int
     _response: httpx.Response
     _wrapped: _NetworkStream
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises as ``exchange``."""
+        """The body as it comes: no read takes more than is wanted still. Raises as ``exchange``."""
+        got = 0
         with _in_our_words(self._wrapped):
             async for chunk in self._response.aiter_raw():
+                got += len(chunk)
+                self._wrapped.most = max(1, self.size - got)  # one that ends by itself is read on
                 yield chunk
 
     async def close(self) -> None:
@@ -160,12 +168,12 @@ class Download:
 async def download(stream: ByteStream, url: str, size: int) -> Download:
     """Ask for the first ``size`` bytes of what is behind ``url``; what the server makes of that
     is its choice. Raises as ``exchange``."""
-    wrapped = _NetworkStream(stream)
+    wrapped = _NetworkStream(stream, size)
     headers = {**_HEADERS, "Connection": "keep-alive", "Range": f"bytes=0-{size - 1}"}
     with _in_our_words(wrapped):
         response = await _answer(httpx.Request("GET", url, headers=headers), wrapped, http2=False)
     stays = "close" not in response.headers.get("connection", "").lower()
-    return Download(response.status_code, stays, response, wrapped)
+    return Download(response.status_code, stays, size, response, wrapped)
 
 
 def upload_head(url: str, size: int) -> bytes:

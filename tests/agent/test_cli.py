@@ -168,6 +168,19 @@ def test_config_check_show_and_schema(tmp_path):
     assert (code, set(json.loads(out))) == (0, {"callpath", "messenger", "controls"})
 
 
+@pytest.mark.parametrize(("mode", "said"), [(0o600, ""), (0o400, ""), (0o604, "0604")])
+def test_a_key_that_others_can_read_is_a_warning(tmp_path, monkeypatch, mode, said):
+    key, file = tmp_path / "twin.key", tmp_path / "callpath.yaml"
+    key.write_text("ab" * 32)
+    key.chmod(mode)
+    twin = f"address: 192.0.2.7, key_file: twin.key, tls_sha256: {'ab' * 32}"
+    file.write_text(f"twin: {{{twin}}}\n")
+    code, out, err = called("config", "check", str(file))
+    assert (code, out[:4]) == (0, "ok: ")
+    words = f"twin.key_file: {key} has mode {said}: others can read the key, make it 0600\n"
+    assert err == (words if said else "")
+
+
 def test_messengers_lists_every_target_once():
     code, out, _ = called("messengers", "--json")
     rows = json.loads(out)["targets"]

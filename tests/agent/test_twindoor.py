@@ -394,13 +394,32 @@ async def test_the_command_serves_until_it_is_told_to_stop(
         (twinrun.Given(("a.example",), (0,), 0, None), "not an address"),
         (twinrun.Given(("127.0.0.1",), (3478, 3478), 0, None), "twice"),
         (twinrun.Given(("127.0.0.1",), (70000,), 0, None), "no port 70000"),
-        (twinrun.Given(("192.0.2.1",), (0,), 0, None), "cannot listen"),
+        (twinrun.Given(("192.0.2.1",), (0,), 0, None), "cannot listen on 192.0.2.1, UDP port 0: "),
     ],
 )
 async def test_what_cannot_be_served_is_said(tmp_path: Path, given, reason):
     config = configuration((), (), state_dir=str(tmp_path))
     with pytest.raises(twinrun.CannotServe, match=reason):
         await twinrun.serve(config, given, lambda text: None)
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        given = twinrun.Given(("127.0.0.1",), (0,), port, None)
+        with pytest.raises(twinrun.CannotServe, match=f"127.0.0.1, TCP port {port}: "):
+            await twinrun.serve(configuration((), (), state_dir=str(tmp_path)), given, print)
+
+
+async def test_a_key_that_others_can_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("WARNING")
+    key_file = tmp_path / "twin.key"
+    load_key(key_file)
+    key_file.chmod(0o640)
+    given = twinrun.Given(("192.0.2.1",), (0,), 0, None)
+    with pytest.raises(twinrun.CannotServe, match="cannot listen"):
+        await twinrun.serve(configuration((), (), state_dir=str(tmp_path)), given, print)
+    assert caplog.messages == [f"{key_file} has mode 0640: others can read the key, make it 0600"]
 
 
 async def test_without_a_twin_there_is_nothing_to_check():

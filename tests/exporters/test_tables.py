@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from agent.case import Differs
 from exporters import tables
-from probes.model import Failure, Status, StepResult, Vantage, VantageStatus
+from probes.model import (
+    Contrast,
+    Failure,
+    Observation,
+    Status,
+    StepResult,
+    Vantage,
+    VantageStatus,
+)
 from tests.exporters.building import HOSTILE, RELAY, diagnosis, finding, observation, report
 
 ROW = {
@@ -42,6 +52,41 @@ def test_a_report(capsys):
     assert "1 of 5 answered" in out
     assert out.endswith("1 observations in 12 s.\n")
     harmless(out)
+
+
+def test_what_was_asked_to_explain_a_failure_is_no_second_failure(capsys):
+    failed = observation(failure=Failure.TIMEOUT, requests=5, answered=0)
+
+    def asked(differs: str, failure: Failure | None, port: int, **facts: Any) -> Observation:
+        made = observation(failure=failure, port=port, **facts)
+        return replace(made, contrast=Contrast(failed.id, differs))
+
+    other = asked("port", Failure.REFUSED, 80)
+    slower = replace(other, steps=tuple(replace(s, seconds=2.0) for s in other.steps))
+    twin = asked("twin", None, 443, address="2001:db8::7", payload="stun")
+    tables.report(report(observations=(failed, other, slower, twin)), 1.0)
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("  Asked to explain it:")
+    assert lines[at - 2 : at][0].endswith("what failed:")
+    assert "192.0.2.1 " in lines[at - 1]
+    first, second, after = (line.split() for line in lines[at + 1 : at + 4])
+    assert first[:5] == ["relay", "another", "port", "192.0.2.1:80", "exchange:"]
+    assert second[:5] == ["relay", "the", "twin,", "stun", "[2001:db8::7]:443"]
+    assert second[5] == "ok"
+    assert after == []
+
+
+def test_no_more_is_listed_than_a_person_reads(capsys):
+    many = [observation(failure=Failure.TIMEOUT, address=f"192.0.2.{n}") for n in range(1, 41)]
+    asked = [replace(o, contrast=Contrast(o.id, "name")) for o in many]
+    tables.report(report(observations=(*many, *asked)), 1.0)
+    out = capsys.readouterr().out
+    assert out.count("  and 30 more\n") == 2
+    assert out.count("192.0.2.") == 20
+
+
+def test_every_contrast_has_words():
+    assert set(tables.DIFFERS) == set(Differs)
 
 
 def test_what_was_done_how_sure_that_is_and_what_decided(capsys):

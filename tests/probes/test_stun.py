@@ -269,6 +269,7 @@ async def test_a_closed_port_is_refused_before_the_deadline(env: Environment, ho
     seen = await observe(StunProbe(), port, env, address=host, timeout=1.0)
     assert seen.failed.failure is Failure.REFUSED
     assert seen.facts["requests"] == seen.facts["icmp_errors"] == 5
+    assert seen.failed.detail == "5 ICMP errors came to 5 requests"
     assert seen.facts["icmp_from_target"] is True
     assert seen.seconds < 0.95
 

@@ -135,10 +135,20 @@ async def test_never_more_than_a_megabyte(env: Environment) -> None:
         before = env.traffic.received
         seen = await fetch(env, server, max_bytes=100_000)
         assert env.traffic.received - before < 8_000_000  # the kernels' buffers
-        assert number(seen, "body_bytes") < 100_000 + 65_536 + 1
+        assert seen.facts["body_bytes"] == 100_000
         if not ranges:
             assert (seen.ok, seen.facts["stopped"]) == (True, "limit")
     assert "upload_stopped" not in seen.facts
+
+
+@pytest.mark.parametrize("most", [1, 300, 70_000])
+@pytest.mark.parametrize("secured", [True, False])
+async def test_no_byte_more_than_allowed_is_read(
+    env: Environment, good: Certificate, most: int, secured: bool
+) -> None:
+    server = Server(ranges=False)
+    seen = await fetch(env, server, good if secured else None, max_bytes=most)
+    assert (seen.ok, seen.facts["stopped"], seen.facts["body_bytes"]) == (True, "limit", most)
 
 
 async def test_a_small_object_is_an_end(env: Environment) -> None:
