@@ -141,6 +141,7 @@ DIFFERS = {
     "bytes": "random bytes",
     "dress": "in another form",
     "time": "the same again",
+    "again": "the same once more, afterwards",
     "resolver": "a trusted resolver",
     "nowhere": "where no resolver is",
     "answer": "where a trusted resolver leads",
