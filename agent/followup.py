@@ -296,7 +296,8 @@ class Follower:
         self.skipped[one.reason] += 1
         why = _WORDS.get(one.reason, one.reason.replace("_", " "))
         target = one.of.target
-        what = "at the twin" if one.differs is Differs.TWIN else f"another {one.differs}"
+        plain = {Differs.TWIN: "at the twin", Differs.AGAIN: "once more"}
+        what = plain.get(one.differs, f"another {one.differs}")
         said = f"{target.messenger} {target.name}, {what}: {why}"
         log.debug("contrast not asked: %s", said)
         if said not in self.left_out:
