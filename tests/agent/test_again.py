@@ -15,7 +15,7 @@ from tests.agent.worlds import A1, WORLDS, hello, neutral
 from tests.agent.worlds import W1 as WEB
 from tests.agent.worlds import case as world
 
-FIRM = ("R12", "R13", "R14a", "R15", "R16", "R17", "R18", "R19", "R20", "R37a", "R38", "R38a")
+FIRM = ("R12", "R13", "R14a", "R15", "R16", "R17", "R18", "R19", "R37a", "R38", "R38a")
 
 
 def with_again(whole: Case, made: list[Observation]) -> Case:
