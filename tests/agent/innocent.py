@@ -489,15 +489,6 @@ INNOCENT: list[Callable[[], Case]] = [
     lambda: hellos_in_turn(verified=frozenset()),
     parted,
     lambda: parted(SIX, (A1, A2)),
-    *(
-        WORLDS[rule]
-        for rule in ("R26", "R34t", "R35", "R37c", "R04n", "R51", "R51f", "R52", "R53", "R54")
-    ),
-    WORLDS["D1"],
-    WORLDS["R07"],
-    WORLDS["R09"],
-    WORLDS["R21"],
-    WORLDS["R22"],
-    WORLDS["M9"],
-    WORLDS["M9t"],
+    *(WORLDS[rule] for rule in ("R07", "R09", "R21", "R22", "R26", "R34t", "R35", "R37c", "R04n")),
+    *(WORLDS[rule] for rule in ("R51", "R51f", "R52", "R53", "R54", "D1", "M9", "M9t")),
 ]

@@ -16,13 +16,11 @@ from typer.testing import CliRunner
 from agent import byhand, check, wiring
 from agent.byhand import UsageProblem, parse_options
 from agent.check import exit_code, run_check
-from agent.checks import dress_of, environment, limits_of, to_check
 from agent.cli import app
 from agent.core import Core
 from config.loader import load
 from probes.measure import Measured
 from probes.model import Diagnosis, Failure, Family, Report, Status, Vantage, VantageStatus
-from probes.net.errors import NotMeasured
 from tests.agent.building import FakeStun, World, configuration, control, messenger, seen, target
 
 runner = CliRunner()
@@ -226,16 +224,6 @@ def test_options_that_are_none(arguments):
         parse_options(arguments)
 
 
-RELAY = target(
-    "relay",
-    probe=FakeStun(World()),
-    host="relay.test",
-    addresses=("192.0.2.5",),
-    family=Family.IPV4,
-    timeout=3.0,
-)
-
-
 def checked(monkeypatch, kind: str, where: str, config=None, **options: str) -> Any:
     """The check that would be measured."""
     found: list[Any] = []
@@ -424,64 +412,6 @@ async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_pa
     monkeypatch.setattr(check, "one_round", fake)
     assert (await run_check(config, ("m",), quiet=True)).diagnoses
     assert list((tmp_path / "temporary").iterdir()) == []
-
-
-# --- wiring ----------------------------------------------------------------------------------
-
-
-def test_state_dir(monkeypatch, own_state, tmp_path):
-    def where(**given):
-        return wiring.state_dir(configuration((), (), **given))
-
-    assert where() == own_state
-    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
-    assert where() == Path("/var/lib/one")
-    assert where(state_dir=str(tmp_path)) == tmp_path
-
-
-def test_contact_rows_say_how_often_and_how_much():
-    relay = target("relay", host="relay.test", addresses=("192.0.2.1",))
-    config = configuration((messenger(relay),), (control("c", probe=FakeStun(World()), kind=""),))
-    rows = {row["target"]: row for row in wiring.contact_rows(config)}
-    assert rows["relay"]["seconds"] == 60
-    assert rows["relay"]["bytes_per_day"] == round(86400 / 66 * 900)  # 66 s on average
-    assert (rows["c"]["role"], rows["c"]["channel"]) == ("foreign", "")
-
-
-def test_the_environment_is_what_was_configured():
-    config = configuration(
-        (),
-        (),
-        source_address="192.0.2.3",
-        resolvers={"system": "192.0.2.53"},
-        limits={"bytes_per_day": "1MiB"},
-    )
-    env, manners = environment(config)
-    assert (env.source.address, env.source.interface) == ("192.0.2.3", "")
-    assert env.system == "192.0.2.53"
-    assert env.courtesy is manners
-    assert env.traffic is manners.traffic
-    assert limits_of(config.settings).bytes_per_day == 2**20
-    named, _ = environment(configuration((), (), source_address="wlan0"))
-    assert (named.source.address, named.source.interface) == ("", "wlan0")
-
-
-def test_a_target_becomes_a_check():
-    config = load(None)
-    env, _ = environment(config)
-    made = to_check(RELAY, env)
-    assert (made.host, made.port, made.pinned) == ("relay.test", 3478, ("192.0.2.5",))
-    assert (made.family, made.timeout) == (Family.IPV4, 3.0)
-    assert dress_of(RELAY) == "bare"
-
-
-def test_a_resolver_that_is_not_to_be_had_is_not_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr("probes.net.resolver._RESOLV_CONF", tmp_path / "none")
-    config = load(None)
-    env, _ = environment(config)
-    system = next(t for m in config.messengers for t in m.targets if t.target.probe == "dns")
-    with pytest.raises(NotMeasured, match="no_resolver"):
-        to_check(system, env)
 
 
 def test_every_command_of_the_design_is_there():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -127,11 +128,15 @@ async def test_a_cancelled_run_reports_nothing_and_stops_sending(env: Environmen
         task = asyncio.create_task(measure(check(StunProbe(), server.port, HERE, timeout=0.4), env))
         await until(lambda: server.received)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        sent = len(server.received)
-        await asyncio.sleep(0.4)
-        assert len(server.received) == sent < 5
+        await ends_at_once(task, server.received)
+
+
+async def ends_at_once(task: asyncio.Task[Any], received: Sequence[bytes]) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    sent = len(received)
+    await asyncio.sleep(0.4)
+    assert len(received) == sent < 5
     assert not our_tasks()
 
 
@@ -157,12 +162,7 @@ async def test_a_cancelled_memo_ends_every_run_of_the_round(env: Environment) ->
         task = asyncio.create_task(work)
         await until(lambda: server.received)
         memo.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        sent = len(server.received)
-        await asyncio.sleep(0.4)
-        assert len(server.received) == sent < 5
-    assert not our_tasks()
+        await ends_at_once(task, server.received)
 
 
 async def test_nobody_begins_anew_what_a_cancelled_memo_ended(env: Environment) -> None:
