@@ -127,6 +127,15 @@ def lossy_transit(of: str) -> Case:
     return replace(whole, seen=(*whole.seen, *beside))
 
 
+def very_lossy_transit(of: str) -> Case:
+    """Nine of ten packets to one operator are lost: who answers at all is one server, at the third
+    try."""
+    whole = WORLDS[of]()
+    one = target("x", channel="media", probe=T1.probe, host="198.51.100.50")
+    heard = seen(one, None, Step.CONNECT, address=one.host, at=AFTER, retransmissions=2)
+    return replace(whole, seen=(*whole.seen, (Evidence(one, (heard,), 0.0, True, True), (heard,))))
+
+
 def hanging(failure: Failure = Failure.TIMEOUT, **facts: object) -> Case:
     """It takes every hello and answers none, whatever the name."""
     failed = [hello(w, failure, a, **facts) for w, a in ((W1, A1), (W2, A2))]
@@ -445,9 +454,8 @@ INNOCENT: list[Callable[[], Case]] = [
     port_goes_down,
     family_goes_down,
     *((lambda rule=rule: lossy_transit(rule)) for rule in ("R12", "R13", "R19", "R20", "R38a")),
-    hanging,
-    lambda: hanging(clienthello_acked=True),
-    lambda: hanging(Failure.RESET),
+    *((lambda r=r: very_lossy_transit(r)) for r in ("R12", "R13", "R19", "R20", "R38a")),
+    *(hanging, lambda: hanging(clienthello_acked=True), lambda: hanging(Failure.RESET)),
     contaminated,
     refusing,
     retired,
@@ -460,11 +468,7 @@ INNOCENT: list[Callable[[], Case]] = [
     half_down,
     rate_limited,
     one_relay,
-    cdn,
-    own_cache_down,
-    behind_dns64,
-    filtering,
-    filtering_to_a_page,
+    *(cdn, own_cache_down, behind_dns64, filtering, filtering_to_a_page),
     router_lies,
     own_certificate,
     company_proxy,

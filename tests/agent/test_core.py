@@ -107,6 +107,40 @@ async def test_when_some_of_a_large_group_fall_the_rest_is_asked_in_the_same_rou
     assert {line.world.times(a) for a in HOSTS} == {3}
 
 
+async def test_nothing_is_asked_twice_in_a_round_because_something_fell(line):
+    """A name that was only connected to has had its turn: its handshake is for the next round."""
+    names = [
+        target(f"name{n}", channel="chat", host=a, probe=FakeTls(line.world))
+        for n, a in enumerate(HOSTS[:12])
+    ]
+    line.core = line.make(messenger(*names))
+    await line.round(8)
+    for _ in range(4):
+        line.world.asked.clear()
+        line.world.silent = {HOSTS[0]} - line.world.silent  # falls, and is back
+        await line.round()
+        assert max(line.world.times(a) for a in HOSTS[:12]) == 1
+
+
+@pytest.mark.parametrize(("late", "votes"), [(0.0, 2), (25.0, 2)])
+async def test_it_is_the_beginnings_of_rounds_that_are_an_interval_apart(line, late, votes):
+    """However long the first of two took to be judged."""
+    await line.round()
+    line.world.silent.update(RELAYS)
+    before = len(line.core.states["m", "call"].votes)
+    diagnose = line.core.diagnose
+
+    async def slowly(*given: Any) -> Any:
+        line.clock.forward(late)
+        return await diagnose(*given)
+
+    line.core.diagnose = slowly
+    await line.round(seconds=60.0 - late)
+    line.core.diagnose = diagnose
+    await line.round()
+    assert len(line.core.states["m", "call"].votes) == before + votes
+
+
 async def test_what_only_a_handshake_shows_is_asked_every_round_once_it_fails(line):
     await line.round(2)
     line.world.resetting.add(CHAT)
