@@ -210,7 +210,7 @@ class Core:
         if all(works(f.measured.observations) for f in ran.finished):
             return ran
         evidence = runner.evidence(ran, cadence, self.learned.proven, time.time())
-        fell = self._fallen(name, evidence) - undecided
+        fell = self._fallen(name, evidence)
         return await runner.go_on(ran, beat, cadence, fell, self.families) if fell else ran
 
     async def diagnose(

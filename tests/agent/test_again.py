@@ -94,6 +94,13 @@ def test_one_observation_counts_once() -> None:
     assert find(replace(whole, known=known))[0].confidence == HELD_BACK
 
 
+def test_what_was_asked_again_counts_once_though_it_is_remembered() -> None:
+    """Where the target itself had to wait since."""
+    whole = history("FF")
+    known = replace(whole.known, past=(*whole.known.past, *agains(whole)))
+    assert find(replace(whole, known=known))[0].confidence == HELD_BACK
+
+
 def test_of_another_round_it_is_an_earlier_attempt() -> None:
     whole = history("FF")
     earlier = replace(

@@ -94,7 +94,11 @@ async def test_when_some_of_a_large_group_fall_the_rest_is_asked_in_the_same_rou
         target(f"host{n}", channel="chat", host=a, probe=FakeTcp(line.world))
         for n, a in enumerate(HOSTS)
     ]
-    line.core = line.make(messenger(*group))
+    healthy = [
+        target(f"page{n}", channel="web", host=f"198.51.100.{n}", probe=FakeTcp(line.world))
+        for n in range(100, 130)
+    ]
+    line.core = line.make(messenger(*group, *healthy))
     for _ in range(5):
         line.world.asked.clear()
         await line.round()
@@ -103,6 +107,7 @@ async def test_when_some_of_a_large_group_fall_the_rest_is_asked_in_the_same_rou
     line.world.silent.update(HOSTS)
     await line.round()
     assert [line.world.times(a) for a in HOSTS] == [1] * len(HOSTS)
+    assert sum(line.world.times(t.host) for t in healthy) == PER_ROUND, "which have not fallen"
     assert await line.statuses(2) == {"chat": "unreachable"}, "after three rounds, like any other"
     assert {line.world.times(a) for a in HOSTS} == {3}
 
@@ -124,19 +129,19 @@ async def test_nothing_is_asked_twice_in_a_round_because_something_fell(line):
 
 @pytest.mark.parametrize(("late", "votes"), [(0.0, 2), (25.0, 2)])
 async def test_it_is_the_beginnings_of_rounds_that_are_an_interval_apart(line, late, votes):
-    """However long the first of two took to be judged."""
+    """However long the first of two took."""
     await line.round()
     line.world.silent.update(RELAYS)
     before = len(line.core.states["m", "call"].votes)
-    diagnose = line.core.diagnose
+    ask = line.core._ask
 
     async def slowly(*given: Any) -> Any:
         line.clock.forward(late)
-        return await diagnose(*given)
+        return await ask(*given)
 
-    line.core.diagnose = slowly
+    line.core._ask = slowly
     await line.round(seconds=60.0 - late)
-    line.core.diagnose = diagnose
+    line.core._ask = ask
     await line.round()
     assert len(line.core.states["m", "call"].votes) == before + votes
 

@@ -76,6 +76,21 @@ def test_a_channels_handshakes_are_spread_over_their_interval(phase):
         assert all(264 <= gap <= 396 for gap in gaps[1:])
 
 
+def test_not_all_agents_ask_for_a_name_at_the_same_time():
+    targets = [target(n, probe=TLS) for n in ("a", "b")]
+    asked = {n: Asked(10_000, 10_000) for n in ("a", "b")}
+
+    def first_asked(phase: float) -> int:
+        cadence = dataclasses.replace(CADENCE, phase=phase)
+        return next(
+            now
+            for now in range(10_060, 11_000)
+            if any(not ask.partial for ask in plan.plan(targets, asked, CALM, cadence, now))
+        )
+
+    assert len({first_asked(phase) for phase in (0.0, 0.1, 0.2, 0.3)}) == 4
+
+
 def test_controls_shake_hands_together():
     targets = [control(n, probe=TLS) for n in ("a", "b", "c")]
     asked = {n: Asked(10_000, 10_000) for n in ("a", "b", "c")}

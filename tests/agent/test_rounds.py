@@ -10,7 +10,7 @@ import pytest
 from agent import rounds
 from agent.diagnosis import Evidence
 from agent.manners import Limits, Manners
-from agent.plan import Cadence
+from agent.plan import PER_ROUND, Cadence
 from agent.rounds import Beat, Runner, control_results, lateness, mapped_by_owner, spacing
 from probes.measure import BOTH
 from probes.model import Family
@@ -394,3 +394,16 @@ def test_an_informative_control_judges_nothing():
     of = runner(target("a"), target("b", informative=True))
     evidence = [Evidence(t, (seen(t),), last_run=0.0, fresh=True, proven=True) for t in of.targets]
     assert [r.config.target.name for r in control_results(evidence, set())] == ["a"]
+
+
+@pytest.mark.parametrize(("rest", "asked"), [(0.0, 12), (2.0, PER_ROUND)])
+async def test_the_rest_is_asked_while_there_is_time(monkeypatch, rest, asked):
+    """So much of the round must be left: contrasts want their share."""
+    monkeypatch.setattr(rounds, "REST", rest)
+    world = World()
+    hosts = [f"198.51.100.{n}" for n in range(12)]
+    of = runner(*(target(h, probe=FakeTcp(world), host=h, channel="chat") for h in hosts))
+    ran = await ask(of)
+    assert len(ran.finished) == PER_ROUND
+    ran = await of.go_on(ran, Beat(0.0), CADENCE, frozenset({"chat"}), BOTH)
+    assert len(ran.finished) == len(world.asked) == asked
