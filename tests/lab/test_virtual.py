@@ -210,6 +210,10 @@ TIMING = {"retransmissions", "sent", "received", "unexpected"}
 """Counts that depend on when a kernel's timer fires: compared elsewhere, and more loosely."""
 
 
+TRIES = 3
+"""A busy machine loses a datagram of its own now and then; the virtual one does not."""
+
+
 def virtually(scenario: Scenario, directory: Path) -> Report:
     with VirtualWorld(1, line=LINE) as world:
         agent = Agent(world, configuration("client", directory))
@@ -235,8 +239,11 @@ def really(lab: Lab, scenario: Scenario, directory: Path) -> list[dict[str, Any]
     stage = RealStage(lab, 1)
     for _, happen in scenario.happens:
         happen(stage)
-    observations: list[dict[str, Any]] = checked(lab, directory)[1]["observations"]
-    return observations
+    for _ in range(TRIES):
+        observations: list[dict[str, Any]] = checked(lab, directory)[1]["observations"]
+        if not any("answered_first" in o["facts"] for o in observations):
+            return observations
+    raise AssertionError("some of five datagrams were lost each time, and no rule here does that")
 
 
 def of_virtual(o: Observation) -> tuple[Any, ...]:
