@@ -9,6 +9,7 @@ from typing import Protocol
 
 from probes.model import Target
 from probes.net.address import OwnAddresses, Source
+from probes.net.streams import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Traffic:
 @dataclass(slots=True)
 class Environment:
     """``system`` is "" for the host's own resolver, else "ip" or "ip:port"; ``patience`` bounds
-    the probes' default time limits (seconds), so that a check ends in its round."""
+    the probes' default time limits (seconds), so that a check ends in its round; ``streams`` plays
+    what is paced, None where nothing is."""
 
     system: str = ""
     trusted: tuple[TrustedResolver, ...] = ()
@@ -71,3 +73,4 @@ class Environment:
     courtesy: Courtesy = field(default_factory=NoCourtesy)
     traffic: Traffic = field(default_factory=Traffic)
     own: OwnAddresses = field(default_factory=OwnAddresses)
+    streams: Streams | None = None
