@@ -13,6 +13,7 @@ from ipaddress import ip_network
 
 from agent import pace
 from agent.diagnosis import Evidence, usable
+from agent.streams import is_bad, is_stream
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig
 from probes.model import Failure, Observation, Role, Step, Target, VantageStatus
@@ -82,7 +83,9 @@ class Known:
     One that is not in it was not measured there. ``vouched``: addresses at which a target showed
     its own certificate lately. ``transfers``: the controls', of about the same time; ``past``: what
     earlier rounds saw of the messenger's failing channels, contrasts as well; ``spacing``: seconds
-    from which on two attempts count as two; ``by_hand``: no rounds come before and after this one.
+    from which on two attempts count as two; ``streams``: the last runs of each media target, the
+    newest last; ``owner_tcp``: how many TCP connections to the messenger there were meanwhile, and
+    how many of them lost a packet; ``by_hand``: no rounds come before and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -96,6 +99,8 @@ class Known:
     transfers: tuple[Observation, ...] = ()
     slow_outside: Mapping[Target, bool] = field(default_factory=dict)
     past: tuple[Observation, ...] = ()
+    streams: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
+    owner_tcp: tuple[int, int] = (0, 0)
     spacing: float = 50.0
     by_hand: bool = False
 
@@ -128,6 +133,8 @@ class Symptom(StrEnum):
     DTLS_SILENT = "dtls_silent"
     """While STUN at the same fleet is answered."""
     LOSSY = "lossy"
+    HEARD_BADLY = "heard_badly"
+    """A stream like a call's, of which too much is lost or late."""
     FLOW_FROZEN = "flow_frozen"
     FLOW_SLOW = "flow_slow"
     PARTLY_SILENT = "partly_silent"
@@ -353,6 +360,8 @@ def _symptom(
     """Of one observation among its like."""
     if pace.is_bad(o):  # though it may decide nothing else
         return Symptom.FLOW_FROZEN if pace.froze(o) else Symptom.FLOW_SLOW
+    if is_stream(o):
+        return Symptom.HEARD_BADLY if is_bad(o) else None
     symptom = symptom_of(o)
     if e.config.informative:
         return None

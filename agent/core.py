@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent import rounds
+from agent import rounds, streams
+from agent.beside import besides, left_unanswered
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
@@ -24,6 +25,7 @@ from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
+from agent.streamlog import StreamLog
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from agent.verdicts import ailing, explain, in_part
 from config.model import Config, MessengerConfig, TargetConfig
@@ -87,13 +89,16 @@ class Core:
         self.families = BOTH
         self.quiet = 0
         self.ledger = Ledger(figures)
+        self._twin = companion(config)
         research = config.settings.profile == "research"
         self.follower = Follower(
-            self.env, self.manners, research, figures.contrasts_skipped, companion(config)
+            self.env, self.manners, research, figures.contrasts_skipped, self._twin
         )
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
+        self._twin_silent: float | None = None
+        self.stream_log = StreamLog()
         self.ready = False
         self.controls_task: asyncio.Task[Controls] | None = None
         self._restore_budget()
@@ -129,6 +134,8 @@ class Core:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
+        turn = self.figures.rounds[CONTROL]
+        self.env.beside = besides(self._twin, evidence, self._twin_silent, turn, now)
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
@@ -185,13 +192,15 @@ class Core:
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
             self.learned.note_round(ran, judgement)
+            self._note_streams(name, ran, now)
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
+        by_reason = {**dict.fromkeys(PACED, fetched), streams.HEARD: rounds.streamed(ran)}
         shown = tuple(
-            self._fold(d, controls, began, fetched if d.reason in PACED else concluded) for d in raw
+            self._fold(d, controls, began, by_reason.get(d.reason, concluded)) for d in raw
         )
         fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
@@ -202,6 +211,11 @@ class Core:
         await self.saving.save(states)
         self._flush(name, evidence, shown)
         return shown
+
+    def _note_streams(self, name: str, ran: Ran, now: float) -> None:
+        self.stream_log.note(name, ran, now)
+        if left_unanswered(o for f in ran.finished for o in f.measured.observations):
+            self._twin_silent = now
 
     async def _ask(self, name: str, beat: Beat, undecided: frozenset[str]) -> Ran:
         """What is due; and where something fell of which only a part was asked, the rest of it."""
@@ -226,6 +240,7 @@ class Core:
         judgement, now = controls.judgement, time.time()
         kept = self.follower.kept.get(messenger.name, ())
         raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
+        raw = streams.heard(raw, messenger, evidence, judgement)
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
         past = self.follower.remember(followed)
         if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):
@@ -256,6 +271,8 @@ class Core:
             slow_outside=self.outside.slow((e.config.target for e in evidence), time.time()),
             transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
             past=past,
+            streams=self.stream_log.of(messenger.name),
+            owner_tcp=self.stream_log.owner_tcp(messenger.name),
             spacing=self.knobs.policy.spacing,
             by_hand=ran.in_full,
         )
@@ -340,6 +357,7 @@ class Core:
         self.states.clear()
         self.quiet = QUIET_ROUNDS
         self.follower.forget()
+        self.stream_log.forget()
         for runner in self.runners.values():
             runner.forget()
         await asyncio.to_thread(self.store.forget_states)
@@ -457,6 +475,7 @@ class Core:
         self.manners.inherit(old.manners)
         self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
+        self.stream_log, self._twin_silent = old.stream_log, old._twin_silent
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
         self.shown.update({key: d for key, d in old.shown.items() if key in self.shown})

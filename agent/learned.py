@@ -111,7 +111,7 @@ class Learned:
     # --- trust ---
 
     def proven(self, target: TargetConfig, now: float | None = None) -> bool:
-        calibrated = covers(self.calibration, target.target, dress_of(target))
+        calibrated = covers(self.calibration, _trusted(target), dress_of(target))
         return is_proven(
             self.trust.get(_key(target)),
             target.proof,
@@ -125,7 +125,7 @@ class Learned:
         record = self.trust.get(_key(target))
         if record and record.last_verified and now - record.last_verified <= VERIFIED_FOR:
             return True
-        known = covers(self.calibration, target.target, dress_of(target))
+        known = covers(self.calibration, _trusted(target), dress_of(target))
         return known is not None and now - known.at <= CALIBRATED_FOR
 
     def note_round(self, ran: Ran, vantage: Judgement) -> None:
@@ -143,8 +143,9 @@ class Learned:
             key = _key(target)
             before = self.trust.get(key, Record())
             at = max(o.at for o in f.measured.observations)
-            record = after_run(before, target.proof, answered, siblings, at)
-            self.trust[key] = self._unsaved_trust[key] = record
+            if target.relay is None:
+                record = after_run(before, target.proof, answered, siblings, at)
+                self.trust[key] = self._unsaved_trust[key] = record
             for address, rtt in _smallest(usable):
                 if rtt < self.nearest.get(address, math.inf):
                     self.nearest[address] = self._unsaved_rtts[address] = rtt
@@ -184,7 +185,12 @@ class Learned:
 
 
 def _key(target: TargetConfig) -> TrustKey:
-    return target.target.messenger, target.target.name, dress_of(target)
+    return target.target.messenger, _trusted(target).name, dress_of(target)
+
+
+def _trusted(target: TargetConfig) -> Target:
+    """Whose answers count: a stream of our own making is to a relay that is asked anyway."""
+    return target.relay or target.target
 
 
 def _smallest(observations: Iterable[Observation]) -> list[tuple[str, float]]:

@@ -14,6 +14,7 @@ from agent.case import Symptom as Y
 from agent.gradual import GRADUAL
 from agent.rule import MECHANISMS, Rule
 from agent.sighting import Sign as S
+from agent.streamrules import STREAMS
 
 __all__ = ["MECHANISMS", "RULES", "Rule"]
 
@@ -415,4 +416,4 @@ _UDP = (
     ),
 )
 
-RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL)
+RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL, *STREAMS)

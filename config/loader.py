@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from config import CATALOGUE_VERSION
+from config import CATALOGUE_VERSION, streams
 from config.calibration import CalibrationFile
 from config.document import Document, KeyPath, read_json, read_yaml
 from config.model import (
@@ -52,7 +52,6 @@ _CALIBRATION = _HERE / "calibration"
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "media": {"profile": "keepalive", "targets": 2},
     "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
     "history": {"enabled": True, "keep": "30d", "max_size": "1GiB"},
@@ -249,7 +248,7 @@ class _Loader:
             self._check_names(document)
             self._check_fast(document)
             if file is not None:
-                messengers.append(self._messenger(file))
+                messengers.append(self._messenger(file, settings))
         return tuple(messengers)
 
     def _own_messengers(self, main: Document, settings: Settings) -> dict[str, Document]:
@@ -286,7 +285,14 @@ class _Loader:
             if file.suffix in (".yaml", ".yml") and not file.name.startswith(".")
         ]
 
-    def _messenger(self, file: Any) -> MessengerConfig:
+    def _messenger(self, file: Any, settings: Settings) -> MessengerConfig:
+        targets = tuple(self._target(file.messenger, one) for one in self._allowed(file.targets))
+        if (probe := self._probes.get(streams.KIND)) is not None:
+            media, fast = settings.media, tuple(map(str, settings.limits.fast_prefixes))
+            seconds = streams.seconds_of(settings.schedule.media_interval)
+            targets = streams.with_streams(
+                targets, probe, media.targets, media.profile, seconds, fast
+            )
         return MessengerConfig(
             file.messenger,
             file.title,
@@ -294,7 +300,7 @@ class _Loader:
             file.owner.asns,
             file.owner.prefixes,
             tuple(Source(source.url, source.read) for source in file.sources),
-            tuple(self._target(file.messenger, target) for target in self._allowed(file.targets)),
+            targets,
         )
 
     def _controls(self, main: Document, settings: Settings) -> tuple[TargetConfig, ...]:
@@ -340,7 +346,11 @@ class _Loader:
     def _allowed(self, targets: Iterable[Any]) -> list[Any]:
         """Without those whose probe the profile forbids: nothing of them is asked or shown."""
         probes = self._probes
-        return [one for one in targets if self._research or not needs_research(probes[one.probe])]
+        return [
+            one
+            for one in targets
+            if self._research or not needs_research(build_probe(one, probes[one.probe]))
+        ]
 
     def _target(self, messenger: str, entry: Any) -> TargetConfig:
         url = getattr(entry, "url", "")

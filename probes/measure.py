@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from probes.model import Contrast, Fact, Failure, Family, Observation, Step, StepResult, Target
 from probes.net import resolver
@@ -259,6 +260,10 @@ async def _run(
     kind = "tcp" if partial else kind or named
     packets = 1 if partial else check.probe.packets_per_run
     await env.courtesy.check(check.target, address, check.port, kind, packets)
+    paced: Any = check.probe
+    if hasattr(paced, "stream_packets"):
+        many, rate = paced.stream_packets
+        await env.courtesy.stream(check.target, address, check.port, many, rate, paced.fast)
     trail = Trail(env, check.timeout, partial, check.rfc_timers)
     at = time.time()
     with contextlib.suppress(StepFailed):  # the reason is the last step on the trail

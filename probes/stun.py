@@ -99,7 +99,7 @@ class StunExchange:
     def _match(self, trail: Trail, ids: list[bytes], data: bytes) -> int:
         index = next((i for i, known in enumerate(ids) if stun.matches(data, known)), 0)
         answer = stun.read_answer(data, ids[index], legacy_prefix=self.legacy_prefix)
-        _note(trail, answer)
+        note_answer(trail, answer)
         self.judge(answer)
         return index
 
@@ -118,7 +118,7 @@ class StunExchange:
             if len(data) >= 20:
                 wanted = stun.frame_length(data[:20])
         answer = stun.read_answer(data[:wanted], request_id, legacy_prefix=self.legacy_prefix)
-        _note(trail, answer)
+        note_answer(trail, answer)
         self.judge(answer)
 
 
@@ -126,7 +126,7 @@ def _ids(count: int) -> list[bytes]:
     return [os.urandom(12) for _ in range(count)]
 
 
-def _note(trail: Trail, answer: stun.Answer) -> None:
+def note_answer(trail: Trail, answer: stun.Answer) -> None:
     """The mapped address is kept in memory for the vantage's own use; it never becomes a fact."""
     if answer.error_code is not None:
         trail.facts["error_code"] = answer.error_code

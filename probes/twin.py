@@ -155,13 +155,14 @@ async def _tally(secured: tls.TlsStream, key: bytes, flow_id: int) -> int:
 def shaped(
     dress: Dress, size: int, seed: bytes, request: twin.Request, at: float, key: bytes
 ) -> bytes:
-    """A sealed request that looks like ``dress``; ``size`` for random bytes, ``seed`` has 32."""
+    """A sealed request that looks like ``dress``; ``size`` for random bytes, and what a larger STUN
+    message is filled up to; ``seed`` has 32."""
     if dress in _DTLS:
         shape = dtls.client_hello(_DTLS[dress], seed)
         return twin.sealed_request(shape, twin.IN_DTLS, key, request, at)
     if dress in _STUN:
-        sized = len(stun.binding_request(_STUN[dress], bytes(12), seed))
-        return stun.binding_request(_STUN[dress], twin.tag(key, request, sized, at), seed)
+        sized = len(stun.binding_request(_STUN[dress], bytes(12), seed, size))
+        return stun.binding_request(_STUN[dress], twin.tag(key, request, sized, at), seed, size)
     shape = os.urandom(size)
     while twin.is_binding_request(shape):  # that would be another dress
         shape = os.urandom(size)

@@ -1,0 +1,426 @@
+"""Would a call be heard? A paced train of STUN that each server answers, packet by packet.
+
+One packet that comes back says that a relay is there; a voice needs nearly all of them, in time. So
+a train goes to the relay in a call's rhythm, each packet with an id of its own, and its twin goes
+interleaved to where nothing is restricted: what both lose is the line's, what only the relay's
+loses is not. A slow companion from another port tells a server that limits a train's rate from a
+way that loses packets, and a flow that stays open for hours one that is old from one that is new.
+All figures are of the round trip, except where the operator's own server counts (probes/twin.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from probes.model import Fact, Failure, Step
+from probes.net.environment import Beside
+from probes.net.errors import NotMeasured, Refusal
+from probes.net.streams import Played, Send, Stream, Streams
+from probes.stun import note_answer
+from probes.trail import Peer, Trail
+from probes.twin import Dress as TwinDress
+from probes.twin import shaped
+from probes.wire import paired, quality, stun, twin
+from probes.wire.error import WireError
+from probes.wire.quality import Packet, Quality
+
+Profile = Literal["keepalive", "voip20", "voip60", "voip120"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """``interval``: seconds between two packets; ``size``: bytes of each with its padding, 0 for as
+    small as the dress makes it; ``seconds``: how long by default."""
+
+    interval: float
+    size: int
+    seconds: float
+
+
+PACES = MappingProxyType(
+    {
+        "keepalive": Pace(1.0, 0, 120.0),
+        "voip20": Pace(0.02, 100, 30.0),
+        "voip60": Pace(0.06, 250, 30.0),
+        "voip120": Pace(0.12, 120, 30.0),
+    }
+)
+"""What calls send: stun-callquality 3.5 in the project's notes."""
+
+LAST_ANSWERS = 2.0
+"""Seconds after the last packet for which answers are waited for."""
+SLOW = 1.0
+"""Seconds between packets to whoever is asked as a stranger: a third party, or the companion."""
+LONG = 5.0
+"""Seconds between packets of the flow that stays open."""
+FIRST = (0.0, 0.1, 0.3, 0.6, 1.0)
+"""Seconds at which a fast train's first questions leave: where none is answered, no train goes."""
+LATE_SHARE, LATE = 0.05, 0.5
+"""A run of which so many packets left later than this share of their interval was disturbed by this
+host itself; of a slow train nothing below ``LATE_LEAST`` seconds."""
+LATE_LEAST = 0.02
+_CHUNK = 200
+"""Answers read before others get their turn."""
+_TWIN_DRESSES = {
+    stun.Dress.BARE: TwinDress.STUN_BARE,
+    stun.Dress.ICE: TwinDress.STUN_ICE,
+    stun.Dress.RFC3489: TwinDress.STUN_RFC3489,
+    stun.Dress.APP: TwinDress.STUN_APP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaProbe:
+    """Facts: those of probes/wire/quality.py, of the train; with ``control_`` before them of what
+    ran beside it, ``control`` saying what that was (``twin``, ``stun``), and ``pair_p``,
+    ``pair_loss_difference``, ``pair_mos_difference``, ``pair_worse`` what the two together say;
+    ``companion_requests``, ``companion_answered``; ``long_requests``, ``long_answered``,
+    ``long_age_seconds``; ``padded``: did the server take packets of a voice's size? From the
+    operator's own server ``control_up_loss_ratio``, ``control_down_loss_ratio`` and ``one_way``
+    (``up``, ``down``).
+
+    ``seconds`` 0: as long as the profile says. ``fast``: the server may be sent a voice's rate.
+    """
+
+    kind: ClassVar[str] = "media"
+    takes: ClassVar[str] = "host"
+    packets_per_run: ClassVar[int] = 1
+    handshake: ClassVar[bool] = False
+
+    profile: Profile = "keepalive"
+    seconds: float = 0.0
+    fast: bool = False
+    dress: stun.Dress = stun.Dress.BARE
+
+    def __post_init__(self) -> None:
+        if self.seconds and not 2 <= self.seconds <= 300:
+            raise ValueError("seconds must be from 2 to 300, or 0 for the profile's own")
+
+    @property
+    def research(self) -> bool:
+        """A voice's rate is what no app sends to a server that it is not in a call over."""
+        return self.profile != "keepalive"
+
+    @property
+    def pace(self) -> Pace:
+        return PACES[self.profile]
+
+    @property
+    def length(self) -> float:
+        """Seconds from its first packet to its last."""
+        return self.seconds or self.pace.seconds
+
+    @property
+    def stream_packets(self) -> tuple[int, float]:
+        """How many packets go to the target in one run, and at most how many a second."""
+        slow = 1 + int(self.length / SLOW) if self.research else 0
+        many = int(self.length / self.pace.interval) + 1 + slow + int(self.length / LONG) + 1
+        return many, 1 / self.pace.interval
+
+    @property
+    def bytes_per_run(self) -> int:
+        size = max(self.pace.size, len(stun.binding_request(self.dress, bytes(12), bytes(32))))
+        train = int(self.length / self.pace.interval) * (28 + size + 28 + 44)
+        beside = train if not self.research else int(self.length) * 120
+        return train + beside + int(self.length / LONG) * 120 + (beside if self.research else 0)
+
+    def subject(self, host: str) -> str:
+        return self.profile
+
+    async def run(self, trail: Trail, peer: Peer) -> None:
+        streams = trail.env.streams
+        if streams is None:
+            raise NotMeasured("no_engine")
+        async with trail.step(Step.STREAM, self.length + 30.0):
+            await _Run(self, trail, peer, streams).play()
+
+
+PROBE = MediaProbe
+
+
+@dataclass(slots=True)
+class Lane:
+    """One stream with what reads its answers: the number of the packet answered. ``note`` gets
+    each answer that is ours."""
+
+    name: str
+    stream: Stream
+    read: Callable[[bytes], int]
+    strays: int = 0
+    packets: list[Packet] = field(default_factory=list)
+
+    def settle(self, played: Played, start: int) -> Iterator[None]:
+        """Match what came to what was sent, a part at a time. ``start``: Unix nanoseconds."""
+        first: dict[int, int] = {}
+        copies: dict[int, int] = {}
+        for count, received in enumerate(played.received, 1):
+            try:
+                number = self.read(received.data)
+            except WireError:
+                self.strays += 1
+                continue
+            copies[number] = copies.get(number, 0) + 1
+            first.setdefault(number, received.at)
+            if not count % _CHUNK:
+                yield
+        order = {number: rank for rank, number in enumerate(first)}
+        self.packets = [
+            Packet(
+                (sent - start) / 1e9,
+                max(0.0, (first[number] - sent) / 1e9) if number in first else None,
+                copies.get(number, 0),
+                order.get(number),
+            )
+            for number, sent in enumerate(played.sent)
+            if sent
+        ]
+
+
+class _Run:
+    """One run at one address."""
+
+    def __init__(self, probe: MediaProbe, trail: Trail, peer: Peer, streams: Streams) -> None:
+        self._probe, self._trail, self._peer, self._streams = probe, trail, peer, streams
+        self._beside = _beside(trail.env.beside, peer.address)
+        self._heard: list[twin.Answer] = []
+
+    async def play(self) -> None:
+        probe, facts = self._probe, self._trail.facts
+        facts["profile"] = probe.profile
+        padded = probe.pace.size > 0 and await self._accepts_padding()
+        if probe.pace.size:
+            facts["padded"] = padded
+        lanes = self._lanes(padded)
+        played = await self._played(lanes)
+        if _disturbed(played, probe.pace.interval):
+            raise NotMeasured("probe_fault")
+        self._note(lanes, played)
+        self._judge(lanes[0], played[0])
+
+    async def _accepts_padding(self) -> bool:
+        """Ask first, in both sizes: where nothing answers no train is sent."""
+        lanes = [self._stun_lane("", FIRST, 0), self._stun_lane("", FIRST, self._probe.pace.size)]
+        played = await self._played(lanes, LAST_ANSWERS)
+        small, large = (any(p.rtt is not None for p in lane.packets) for lane in lanes)
+        if not small and not large:
+            self._trail.facts["requests"] = 2 * len(FIRST)
+            self._trail.facts["answered"] = 0
+            self._fail(lanes[0], played[0])
+        return large
+
+    async def _played(self, lanes: list[Lane], after: float = LAST_ANSWERS) -> list[Played]:
+        lasts = max(send.at for lane in lanes for send in lane.stream.sends) + after
+        wanted = [
+            Stream(s.address, s.port, s.sends, lasts, s.flow) for s in (i.stream for i in lanes)
+        ]
+        watch = self._watch(lanes) if self._trail.env.watch is not None and len(lanes) > 2 else None
+        played = await self._streams.play(wanted, self._trail.env.source, watch)
+        start = _start(wanted, played)
+        for lane, its in zip(lanes, played, strict=True):
+            for _ in lane.settle(its, start):
+                await asyncio.sleep(0)
+            self._count(lane.stream, its)
+        return played
+
+    def _watch(self, lanes: list[Lane]) -> Callable[[Sequence[Played]], None]:
+        show = self._trail.env.watch
+        assert show is not None
+
+        def watched(played: Sequence[Played]) -> None:
+            start = _start([lane.stream for lane in lanes], played)
+            figures: dict[str, Quality] = {}
+            for lane, its in zip(lanes, played, strict=True):
+                now = Lane(lane.name, lane.stream, lane.read)
+                for _ in now.settle(its, start):
+                    pass
+                if now.packets:
+                    figures[lane.name] = quality.quality(now.packets, self._probe.pace.interval)
+            show(figures)
+
+        return watched
+
+    def _count(self, stream: Stream, played: Played) -> None:
+        header = 48 if ":" in stream.address else 28
+        sent = [send for send, at in zip(stream.sends, played.sent, strict=False) if at]
+        self._trail.count(
+            len(sent),
+            len(played.received),
+            sum(len(send.data) + header for send in sent),
+            sum(len(it.data) + header for it in played.received),
+        )
+
+    def _lanes(self, padded: bool) -> list[Lane]:
+        """The train first, then what runs beside it."""
+        probe, pace = self._probe, self._probe.pace
+        train = _every(pace.interval, probe.length)
+        lanes = [self._stun_lane("target", train, pace.size if padded else 0)]
+        if self._beside is not None:
+            lanes.append(self._control_lane(self._beside, lanes[0].stream, train))
+        slow = _every(SLOW, probe.length, SLOW / 3)
+        if probe.research:
+            lanes.append(self._stun_lane("companion", slow, 0))
+        flow = f"{self._peer.address} {self._peer.port} {probe.dress}"
+        lanes.append(self._stun_lane("long", _every(LONG, probe.length, 2 * SLOW / 3), 0, flow))
+        return lanes
+
+    def _stun_lane(self, name: str, times: Sequence[float], size: int, flow: str = "") -> Lane:
+        return self._questions(name, self._peer.address, self._peer.port, times, size, flow, True)
+
+    def _questions(
+        self,
+        name: str,
+        address: str,
+        port: int,
+        times: Sequence[float],
+        size: int,
+        flow: str,
+        ours: bool,
+    ) -> Lane:
+        """Binding requests, each with an id of its own. ``ours``: its answers are the target's."""
+        ids = [os.urandom(12) for _ in times]
+        numbers = {one: number for number, one in enumerate(ids)}
+        dress = self._probe.dress if ours else stun.Dress.BARE
+        seed = os.urandom(32)
+        requests = [stun.binding_request(dress, one, seed, size) for one in ids]
+        legacy = requests[0][4:8] if dress is stun.Dress.RFC3489 else b""
+
+        def read(data: bytes) -> int:
+            number = numbers.get(data[8:20])
+            if number is None:
+                raise WireError(Failure.WRONG_ID, "of no packet of this train")
+            answer = stun.read_answer(data, ids[number], legacy_prefix=legacy)
+            if ours:
+                note_answer(self._trail, answer)
+            return number
+
+        sends = tuple(Send(at, data) for at, data in zip(times, requests, strict=True))
+        return Lane(name, Stream(address, port, sends, 0.0, flow), read)
+
+    def _control_lane(self, beside: Beside, target: Stream, train: Sequence[float]) -> Lane:
+        """At the same times as the train, half an interval later; to a stranger once a second."""
+        half = self._probe.pace.interval / 2
+        if not beside.key:
+            times = [at + half for at in train] if self._probe.pace.interval >= SLOW else None
+            times = times or _every(SLOW, self._probe.length, SLOW / 2)
+            return self._questions("control", beside.address, beside.port, times, 0, "", False)
+        flow, now, key = int.from_bytes(os.urandom(3), "big"), time.time(), beside.key
+        dress = _TWIN_DRESSES[self._probe.dress]
+        size = max(len(send.data) for send in target.sends)
+        sends = tuple(
+            Send(
+                at + half,
+                shaped(
+                    dress,
+                    size,
+                    os.urandom(32),
+                    twin.Request(flow, number, twin.IN_STUN),
+                    now + at,
+                    key,
+                ),
+            )
+            for number, at in enumerate(train)
+        )
+
+        def read(data: bytes) -> int:
+            answer = twin.read_answer(data, key, flow, twin.IN_STUN, now)
+            if answer.number >= len(sends):
+                raise WireError(Failure.WRONG_ID, "of no packet of this train")
+            self._heard.append(answer)
+            return answer.number
+
+        return Lane("control", Stream(beside.address, beside.port, sends, 0.0), read)
+
+    def _note(self, lanes: list[Lane], played: list[Played]) -> None:
+        interval, facts = self._probe.pace.interval, self._trail.facts
+        late = sorted(it for its in played for it in its.late)
+        if late:
+            facts["send_lateness_seconds"] = round(late[len(late) // 2], 5)
+        by_name = {lane.name: lane.packets for lane in lanes}
+        facts |= quality.facts(quality.quality(by_name["target"], interval))
+        for name in ("companion", "long"):
+            if packets := by_name.get(name):
+                facts[f"{name}_requests"] = len(packets)
+                facts[f"{name}_answered"] = sum(p.rtt is not None for p in packets)
+        if self._beside is not None and (control := by_name["control"]):
+            facts["control"] = self._beside.kind
+            facts |= quality.facts(quality.quality(control, interval), "control_")
+            facts |= _compared(by_name["target"], control, interval)
+            if self._heard:
+                facts |= self._directions(len(control))
+
+    def _directions(self, sent: int) -> dict[str, Fact]:
+        """What the operator's own server counted: which way did its packets get lost?"""
+        newest = max(self._heard, key=lambda answer: (answer.received, answer.number))
+        answered = len({answer.number for answer in self._heard})
+        found = paired.direction(sent, newest.received, answered, newest.number + 1)
+        told: dict[str, Fact] = {
+            "control_up_loss_ratio": round(found.up, 4),
+            "control_down_loss_ratio": round(found.down, 4),
+        }
+        return told | ({"one_way": found.one_way} if found.one_way else {})
+
+    def _judge(self, lane: Lane, played: Played) -> None:
+        seen = quality.quality(lane.packets, self._probe.pace.interval)
+        if not seen.answered:
+            self._fail(lane, played)
+        if quality.is_poor(seen):
+            lost = f"{seen.requests - seen.answered} of {seen.requests} packets lost"
+            raise Refusal(Failure.LOSSY, lost)
+
+    def _fail(self, lane: Lane, played: Played) -> None:
+        """The word for a train of which nothing was answered."""
+        if not lane.packets:
+            raise Refusal(Failure.BLOCKED_LOCALLY, "this host lets no packet out")
+        if played.failures:
+            raise Refusal(played.failures[0], f"{len(played.failures)} ICMP errors")
+        if lane.strays:
+            raise Refusal(Failure.BAD_REPLY, f"{lane.strays} datagrams that are no answer")
+        raise TimeoutError(f"none of {len(lane.packets)} answered")
+
+
+def _every(interval: float, length: float, after: float = 0.0) -> list[float]:
+    """Times from ``after`` on, for ``length`` seconds."""
+    return [after + number * interval for number in range(max(1, int(length / interval + 1e-6)))]
+
+
+def _beside(known: Sequence[Beside], address: str) -> Beside | None:
+    """The first that is reached over the same family."""
+    return next((b for b in known if (":" in b.address) == (":" in address)), None)
+
+
+def _start(streams: Sequence[Stream], played: Sequence[Played]) -> int:
+    """When all of them began, by what left first: Unix nanoseconds, 0 when nothing did."""
+    for stream, its in zip(streams, played, strict=True):
+        for send, at, late in zip(stream.sends, its.sent, its.late, strict=False):
+            if at:
+                return at - int((send.at + late) * 1e9)
+    return 0
+
+
+def _disturbed(played: Sequence[Played], interval: float) -> bool:
+    """Did this host itself spoil the run?"""
+    if any(it.stepped or it.overflowed for it in played):
+        return True
+    late = played[0].late
+    most = max(LATE_LEAST, LATE * interval)
+    return sum(it > most for it in late) > LATE_SHARE * len(late)
+
+
+def _compared(
+    target: Sequence[Packet], control: Sequence[Packet], interval: float
+) -> dict[str, Fact]:
+    found = paired.compare(target, control, interval)
+    told: dict[str, Fact] = {
+        "pair_p": float(f"{found.p:.2g}"),
+        "pair_loss_difference": round(found.loss_difference, 4),
+        "pair_worse": found.worse,
+    }
+    if found.mos_difference is not None:
+        told["pair_mos_difference"] = round(found.mos_difference, 2)
+    return told
