@@ -44,7 +44,7 @@ def delay_impairment(delay: float) -> float:
     if delay <= 0.1:
         return 0.0
     x = math.log2(delay / 0.1)
-    return 25 * ((1 + x**6) ** (1 / 6) - 3 * (1 + (x / 3) ** 6) ** (1 / 6) + 2)
+    return 25 * (math.pow(1 + x**6, 1 / 6) - 3 * math.pow(1 + (x / 3) ** 6, 1 / 6) + 2)
 
 
 def loss_impairment(codec: Codec, percent: float, burst_ratio: float = 1.0) -> float:
