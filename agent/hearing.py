@@ -40,9 +40,9 @@ ONE_SIDED = 2.326
 """Standard deviations for that."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
-STEADY = 0.35
+STEADY = 0.25
 """Of the variance of independent loss: so little is left to chance where a limit lets a fixed
-number through, and by chance in one of 10,000 runs of thirty seconds."""
+number through, and by chance in one of 500 runs of thirty seconds."""
 SLACK, ALARM = 0.5, 10.0
 """CUSUM's k and h: one false alarm in 141,000 runs, and 20 runs to see a drift of 1 sigma."""
 
@@ -208,7 +208,17 @@ def targeted(runs: Sequence[Run]) -> bool:
 
 
 def singled_out(run: Run) -> bool:
-    return _worse(run, "dress") or (_worse(run, "tcp") and _worse(run, "twin"))
+    if _worse(run, "dress"):
+        return True
+    tcp, twin = run.pair("tcp"), run.pair("twin")
+    return bool(tcp and twin and tcp.worse and twin.worse and not _in_trouble(tcp, twin))
+
+
+def _in_trouble(site: Pair, elsewhere: Pair) -> bool:
+    """Does TCP to the site fare worse than the twin, if better than the target? Then a part of the
+    way there is bad, one of several links say, and the target's flow had the worse part."""
+    bad = round(site.bad_ratio * site.requests)
+    return at_least(bad, site.requests, elsewhere.bad_ratio) < SURE
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

@@ -96,7 +96,8 @@ class Quality:
     """The largest bad share within 200 ms, where at least three packets are sent in that."""
     dispersion: float | None
     """How much the loss varies from second to second, as a part of what independent loss would: 1
-    is chance, more are runs, less is a limit. Of ten seconds at ten packets at least."""
+    is chance, more are runs, less is a limit. Over the second half, when a limit's allowance for
+    beginners is used up: at least ten seconds of ten packets."""
     mouth_to_ear: float | None
     """Ta of a codec without look-ahead."""
     loss_one_way: float | None
@@ -335,7 +336,8 @@ def _dispersion(sent: Sequence[Packet]) -> float | None:
         second = math.floor(packet.sent)
         asked[second] += 1
         lost[second] += packet.rtt is None
-    full = [second for second, n in asked.items() if n >= SECOND_PACKETS]
+    full = sorted(second for second, n in asked.items() if n >= SECOND_PACKETS)
+    full = full[len(full) // 2 :]
     everything = sum(asked[second] for second in full)
     share = sum(lost[second] for second in full) / everything if full else 0.0
     if len(full) < SECONDS or not 0 < share < 1:

@@ -211,6 +211,7 @@ def test_random_loss_is_not_silence(interval, share, run, at_most):
     [
         ("".join(random.Random(2).choices("01", (1, 4), k=1500)), 0.6, 1.5),
         ("01111" * 300, 0, 0.01),  # a limit: ten of fifty, every second
+        ("1" * 500 + "01111" * 200, 0, 0.01),  # one that lets a beginner pass for a while
         (("0" * 50 + "1" * 200) * 6, 20, 60),
     ],
 )
