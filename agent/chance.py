@@ -42,7 +42,14 @@ def at_least(count: int, of: int, share: float) -> float:
     """The chance of that many or more among ``of`` that have ``share`` each, independently."""
     if count <= 0:
         return 1.0
-    return math.fsum(binomial(n, of, share) for n in range(count, of + 1))
+    if count <= of * share:
+        return max(0.0, 1 - at_most(count - 1, of, share))
+    total = 0.0
+    for n in range(count, of + 1):  # they only become fewer
+        total += (chance := binomial(n, of, share))
+        if chance < 1e-12 * total:
+            break
+    return total
 
 
 def at_most(count: int, of: int, share: float) -> float:

@@ -69,13 +69,13 @@ class Lossy:
 
     def carry(self, events: Iterable[Event], direction: str) -> Iterable[Event]:
         loss = self.there if direction == OUT else self.back
+        loss = self.there if direction == OUT else self.back
         for event in events:
-            if (
-                loss is None
-                or not loss.share
-                or (self.chosen and not self.chosen(event))
-                or not (self._own(loss, event) if self.apart else self._any(loss))
-            ):
+            if loss is None or not loss.share or (self.chosen and not self.chosen(event)):
+                lost = False
+            else:
+                lost = self._own(loss, event) if self.apart else self._any(loss)
+            if not lost:
                 yield event
 
     def _any(self, loss: Loss) -> bool:
