@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from math import comb
 
@@ -37,7 +38,27 @@ def rank_sum(low: Sequence[float], high: Sequence[float]) -> float:
     return sum(ways[n][: beaten + 1]) / comb(n + m, n)
 
 
-def at_most(hits: int, tries: int, probability: float) -> float:
-    """The probability of so few hits, or fewer, in independent tries."""
-    p = min(1.0, max(0.0, probability))
-    return float(sum(comb(tries, k) * p**k * (1 - p) ** (tries - k) for k in range(hits + 1)))
+def at_least(count: int, of: int, share: float) -> float:
+    """The chance of that many or more among ``of`` that have ``share`` each, independently."""
+    if count <= 0:
+        return 1.0
+    if count <= of * share:
+        return max(0.0, 1 - at_most(count - 1, of, share))
+    total = 0.0
+    for n in range(count, of + 1):  # they only become fewer
+        total += (chance := binomial(n, of, share))
+        if chance < 1e-12 * total:
+            break
+    return total
+
+
+def at_most(count: int, of: int, share: float) -> float:
+    return math.fsum(binomial(n, of, share) for n in range(min(count, of) + 1))
+
+
+def binomial(n: int, of: int, share: float) -> float:
+    """The chance of just ``n``."""
+    if not 0 < share < 1:
+        return float(n == (of if share >= 1 else 0))
+    chosen = math.lgamma(of + 1) - math.lgamma(n + 1) - math.lgamma(of - n + 1)
+    return math.exp(chosen + n * math.log(share) + (of - n) * math.log1p(-share))
