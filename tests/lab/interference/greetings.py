@@ -30,7 +30,6 @@ from tests.lab.scenario import (
     says,
 )
 
-
 NEUTRAL_FIRST = "one round asks the neutral name after it was remembered; the next ones before"
 
 
