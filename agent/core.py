@@ -264,6 +264,7 @@ class Core:
             controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),
             verified=verified,
             nearest=self.learned.nearest,
+            least=self.learned.least(),
             vouched=self.learned.vouched((e.config.target for e in evidence), now),
             flapped=controls.flapped,
             private_resolver=is_private(self.env),
