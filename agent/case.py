@@ -84,9 +84,8 @@ class Known:
     not measured there. ``vouched``: addresses at which a target showed its own certificate lately.
     ``transfers``: the controls', of about the same time; ``past``: what earlier rounds saw of the
     messenger's failing channels, contrasts as well; ``spacing``: seconds from which on two attempts
-    count as two; ``streams``: the last runs of each media target, the newest last; ``owner_tcp``:
-    how many TCP connections to the messenger there were meanwhile, and how many of them lost a
-    packet; ``by_hand``: no rounds come before and after this one.
+    count as two; ``streams``: the last runs of each media target, the newest last;
+    ``by_hand``: no rounds come before and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -102,7 +101,6 @@ class Known:
     slow_outside: Mapping[Target, bool] = field(default_factory=dict)
     past: tuple[Observation, ...] = ()
     streams: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
-    owner_tcp: tuple[int, int] = (0, 0)
     spacing: float = 50.0
     by_hand: bool = False
 

@@ -273,7 +273,6 @@ class Core:
             transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
             past=past,
             streams=self.stream_log.of(messenger.name),
-            owner_tcp=self.stream_log.owner_tcp(messenger.name),
             spacing=self.knobs.policy.spacing,
             by_hand=ran.in_full,
         )

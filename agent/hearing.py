@@ -17,27 +17,15 @@ path; where TCP is clean, somebody sorts. A worse dress decides by itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agent.chance import at_least, at_most
 from probes.model import Mechanism
-from probes.wire import emodel
-from probes.wire.paired import wilson
+from probes.wire.badness import BAD, SURE, is_lossy, sounds_bad
+from probes.wire.chance import at_least, at_most
 
 CONTROLS = ("dress", "tcp", "twin", "stun")
-BAD = 0.05
-BASE = 0.02
-"""Lost or late packets that any line may have."""
-POOR = 3.6
-"""MOS (G.711 with concealment) below which a call is bad."""
-PLAIN = 3 * BAD
-"""So much is bad however it is spread over the run."""
-SURE = 0.01
-ONE_SIDED = 2.326
-"""Standard deviations for that."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
 STEADY = 0.25
@@ -134,13 +122,13 @@ def hear(runs: Sequence[Run]) -> Heard:
 
 
 def _cause(runs: Sequence[Run]) -> tuple[Mechanism | None, bool]:
-    general = _agree(runs, lambda run: is_bad(run) and _bad_beside(run, "twin", "stun"))
+    general = _agree(runs, lambda run: is_bad(run) and bad_beside(run, "twin", "stun"))
     if rate_limited(runs) and not general:
         return Mechanism.RATE_LIMITED, False
     if targeted(runs):
         return Mechanism.MEDIA_DEGRADED_TARGETED, True
-    if _agree(runs, lambda run: _worse(run, "twin") or _worse(run, "stun")):
-        return Mechanism.PATH_DEGRADED, _agree(runs, lambda run: _bad_beside(run, "tcp", "dress"))
+    if _agree(runs, lambda run: worse(run, "twin") or worse(run, "stun")):
+        return Mechanism.PATH_DEGRADED, _agree(runs, lambda run: bad_beside(run, "tcp", "dress"))
     return (Mechanism.MEDIA_DEGRADED_GENERAL, True) if general else (None, False)
 
 
@@ -153,44 +141,18 @@ def is_bad(run: Run) -> bool:
     So much must be seen, and more than a line with 2 % shows in one of a hundred runs: of thirty
     packets four are needed, of 1,500 seventy-five. Runs of lost packets count for fewer.
     """
-    return _is_bad(run.bad_ratio, run.requests, run.burst_ratio) or _is_poor(run)
+    return sounds_bad(run.bad_ratio, run.requests, run.burst_ratio, run.mouth_to_ear)
 
 
-def _is_bad(share: float, requests: int, burst_ratio: float = 1.0) -> bool:
-    if share < BAD:
-        return False
-    if share >= PLAIN and at_least(round(share * requests), requests, BASE) < SURE:
-        return True
-    count, of = _effective(share, requests, burst_ratio)
-    return at_least(count, of, BASE) < SURE
-
-
-def _is_poor(run: Run) -> bool:
-    """Even with the least loss that the sample allows?"""
-    if run.mouth_to_ear is None:
-        return False
-    count, of = _effective(run.bad_ratio, run.requests, run.burst_ratio)
-    least = wilson(count, of, ONE_SIDED)[0]
-    percent = 100 * emodel.one_way(least)
-    return emodel.mos(emodel.G711_PLC, run.mouth_to_ear, percent, run.burst_ratio) < POOR
-
-
-def _effective(share: float, requests: int, burst_ratio: float) -> tuple[int, int]:
-    """Of how many independent packets the count tells as much: with two states of which one loses
-    everything, counts vary 2 BurstR - 1 times as much as of independent loss."""
-    of = math.floor(requests / (2 * max(1.0, burst_ratio) - 1))
-    return round(share * of), of
-
-
-def _worse(run: Run, control: str) -> bool:
+def worse(run: Run, control: str) -> bool:
     pair = run.pair(control)
     return pair is not None and pair.worse
 
 
-def _bad_beside(run: Run, *controls: str) -> bool:
+def bad_beside(run: Run, *controls: str) -> bool:
     """Was a control bad too, so that the target is not alone?"""
     pairs = [pair for pair in run.pairs if pair.control in controls]
-    return any(_is_bad(pair.bad_ratio, pair.requests) and not pair.worse for pair in pairs)
+    return any(is_lossy(pair.bad_ratio, pair.requests) and not pair.worse for pair in pairs)
 
 
 # --- the last runs ---
@@ -208,10 +170,17 @@ def targeted(runs: Sequence[Run]) -> bool:
 
 
 def singled_out(run: Run) -> bool:
-    if _worse(run, "dress"):
+    if worse(run, "dress"):
         return True
+    return worse(run, "twin") and site_clean(run)
+
+
+def site_clean(run: Run) -> bool:
+    """Is TCP to the owner's servers better than the stream, and no worse than the twin?"""
     tcp, twin = run.pair("tcp"), run.pair("twin")
-    return bool(tcp and twin and tcp.worse and twin.worse and not _in_trouble(tcp, twin))
+    if tcp is None or not tcp.worse:
+        return False
+    return twin is None or not _in_trouble(tcp, twin)
 
 
 def _in_trouble(site: Pair, elsewhere: Pair) -> bool:

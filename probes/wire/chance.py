@@ -29,3 +29,13 @@ def binomial(n: int, of: int, share: float) -> float:
         return float(n == (of if share >= 1 else 0))
     chosen = math.lgamma(of + 1) - math.lgamma(n + 1) - math.lgamma(of - n + 1)
     return math.exp(chosen + n * math.log(share) + (of - n) * math.log1p(-share))
+
+
+def wilson(count: float, of: float, z: float = 2.576) -> tuple[float, float]:
+    """Wilson's interval for a share; (0, 1) when there is nothing to tell from."""
+    if of <= 0:
+        return 0.0, 1.0
+    share, spread = count / of, z * z / of
+    middle = share + spread / 2
+    half = math.sqrt(max(0.0, share * (1 - share) * spread + spread * spread / 4))
+    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))

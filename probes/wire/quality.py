@@ -17,6 +17,8 @@ from statistics import fmean, median
 
 from probes.wire import emodel
 
+RTT_BOUNDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0)
+"""Seconds: upper bounds of the classes into which round trips are counted."""
 BUFFERS = (0.040, 0.060, 0.200)
 """Seconds after the smallest RTT for which packets are waited."""
 GMIN = 16
