@@ -39,19 +39,21 @@ Profile = Literal["keepalive", "voip20", "voip60", "voip120"]
 @dataclass(frozen=True, slots=True)
 class Pace:
     """``interval``: seconds between two packets; ``size``: bytes of each with its padding, 0 for as
-    small as the dress makes it; ``seconds``: how long by default."""
+    small as the dress makes it; ``seconds``: how long by default; ``sound``: seconds of a voice in
+    a packet of the call that is estimated."""
 
     interval: float
     size: int
     seconds: float
+    sound: float
 
 
 PACES = MappingProxyType(
     {
-        "keepalive": Pace(1.0, 0, 120.0),
-        "voip20": Pace(0.02, 100, 30.0),
-        "voip60": Pace(0.06, 250, 30.0),
-        "voip120": Pace(0.12, 120, 30.0),
+        "keepalive": Pace(1.0, 0, 120.0, 0.02),
+        "voip20": Pace(0.02, 100, 30.0, 0.02),
+        "voip60": Pace(0.06, 250, 30.0, 0.06),
+        "voip120": Pace(0.12, 120, 30.0, 0.12),
     }
 )
 """What calls send: stun-callquality 3.5 in the project's notes."""
@@ -255,7 +257,7 @@ class _Run:
                 for _ in now.settle(its, start):
                     pass
                 if now.packets:
-                    figures[lane.name] = quality.quality(now.packets, self._probe.pace.interval)
+                    figures[lane.name] = quality.quality(now.packets, self._probe.pace.sound)
             show(figures)
 
         return watched
@@ -387,18 +389,18 @@ class _Run:
         ]
 
     def _note(self, lanes: list[Lane], played: list[Played]) -> None:
-        interval, facts = self._probe.pace.interval, self._trail.facts
+        sound, facts = self._probe.pace.sound, self._trail.facts
         late = sorted(it for its in played for it in its.late)
         if late:
             facts["send_lateness_seconds"] = round(late[len(late) // 2], 5)
         by_name = {lane.name: lane.packets for lane in lanes}
-        facts |= quality.facts(quality.quality(by_name["target"], interval))
+        facts |= quality.facts(quality.quality(by_name["target"], sound))
         facts |= _distribution(by_name["target"], "")
         for name in ("companion", "long"):
             if packets := by_name.get(name):
                 facts[f"{name}_requests"] = len(packets)
                 facts[f"{name}_answered"] = sum(p.rtt is not None for p in packets)
-                facts[f"{name}_bad_ratio"] = round(quality.quality(packets, interval).bad or 0.0, 4)
+                facts[f"{name}_bad_ratio"] = round(quality.quality(packets, sound).bad or 0.0, 4)
         if self._beside is not None and (control := by_name["control"]):
             self._note_control(self._beside.kind, by_name["target"], control)
             facts |= _distribution(control, f"{self._beside.kind}_")
@@ -406,10 +408,10 @@ class _Run:
             self._note_control("dress", by_name["target"], dress)
 
     def _note_control(self, name: str, target: Sequence[Packet], control: Sequence[Packet]) -> None:
-        interval, facts = self._probe.pace.interval, self._trail.facts
-        facts |= quality.facts(quality.quality(control, interval), f"{name}_")
+        sound, facts = self._probe.pace.sound, self._trail.facts
+        facts |= quality.facts(quality.quality(control, sound), f"{name}_")
         if any(p.rtt is not None for p in control):  # else it is no control but another failure
-            facts |= paired.facts(paired.compare(target, control, interval), f"{name}_")
+            facts |= paired.facts(paired.compare(target, control, sound), f"{name}_")
 
     def _note_knocks(self, target: Sequence[Packet], knocks: Sequence[Packet]) -> None:
         """Where the owner's other servers are hardly there they tell nothing of the way."""
@@ -441,7 +443,7 @@ class _Run:
             facts["one_way"] = found.only
 
     def _judge(self, lane: Lane, played: Played) -> None:
-        seen = quality.quality(lane.packets, self._probe.pace.interval)
+        seen = quality.quality(lane.packets, self._probe.pace.sound)
         if not seen.answered:
             self._fail(lane, played)
         delay = seen.mouth_to_ear

@@ -94,6 +94,8 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         transfers=tuple(o for o in known.transfers if o.id not in gone),
         past=tuple(o for o in known.past if o.id not in gone),
     )
+    streams = {n: tuple(o for o in s if o.id not in gone) for n, s in known.streams.items()}
+    known = replace(known, streams=streams)
     if not gone or need is Sign.UP:
         known = replace(known, verified=frozenset(), nearest={}, least={}, outside={})
         known = replace(known, slow_outside={})
@@ -114,6 +116,9 @@ SHOWN = {
     Sign.BY_LOSS,
     Sign.BY_DELAY,
     Sign.FIRST_ANSWERED,
+    Sign.STREAM_BESIDE_BAD,
+    Sign.PACE_IS_BAD,
+    Sign.PLACE_IS_BAD,
     Sign.OFFLINE_LOCALLY,
     Sign.OFFLINE,
     Sign.PORTAL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,6 @@ from probes.net.address import Source
 from probes.net.streams import Played, Received, Stream, Watch
 from probes.wire.twin import is_binding_request, mapped_answer
 
-START = 1_760_000_000_000_000_000
 KEY = bytes(range(32))
 
 Way = Callable[[Stream, int, float], float | None]
@@ -37,21 +37,22 @@ class PlayedStreams:
         self, streams: Sequence[Stream], source: Source, watch: Watch | None = None
     ) -> list[Played]:
         self.calls.append(list(streams))
-        played = [self._one(stream) for stream in streams]
+        start = time.time_ns()
+        played = [self._one(stream, start) for stream in streams]
         if watch is not None:
             watch(played)
         return played
 
-    def _one(self, stream: Stream) -> Played:
+    def _one(self, stream: Stream, start: int) -> Played:
         twin = Twin(KEY) if stream.address == self.twin_address else None
         sent, received = [], []
         for number, send in enumerate(stream.sends):
             leaves = send.at + self.late
-            sent.append(START + int(leaves * 1e9))
+            sent.append(start + int(leaves * 1e9))
             took = self.way(stream, number, send.at)
             if took is None:
                 continue
-            answer = self._answer(twin, stream, send.data, START / 1e9 + leaves)
+            answer = self._answer(twin, stream, send.data, start / 1e9 + leaves)
             if answer is not None and not self.lost_back(stream, number):
                 received.append(Received(sent[-1] + int(took * 1e9), answer))
         received.sort(key=lambda it: it.at)
