@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from agent.companion import Companion
 from agent.diagnosis import Evidence
+from config.model import TargetConfig
 from probes.model import Observation, Role
 from probes.net.environment import Beside
 
@@ -36,9 +37,13 @@ def _public(controls: Iterable[Evidence]) -> list[tuple[Observation, int]]:
     return [
         (o, e.config.port)
         for e in controls
-        if e.config.role is Role.STUN and e.fresh and e.config.probe.transport == "udp"
+        if e.config.role is Role.STUN and e.fresh and over_udp(e.config)
         for o in {o.family: o for o in reversed(e.observations) if o.ok}.values()
     ]
+
+
+def over_udp(config: TargetConfig) -> bool:
+    return str(getattr(config.probe, "transport", "udp")) == "udp"
 
 
 def left_unanswered(seen: Iterable[Observation]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from probes.wire.quality import Quality
 
-from agent.beside import besides
+from agent.beside import besides, over_udp
 from agent.checks import environment, to_check
 from agent.companion import companion
 from agent.diagnosis import Evidence
@@ -99,7 +99,7 @@ async def _beside(config: Config, check: Check, env: Environment) -> tuple[Besid
     twin = companion(config)
     if twin is not None or (parse(check.host) and is_bogon(check.host)):
         return besides(twin, (), None, 0, 0.0)
-    asked = [t for t in config.controls if t.role is Role.STUN and t.probe.transport == "udp"]
+    asked = [t for t in config.controls if t.role is Role.STUN and over_udp(t)]
     seen = await asyncio.gather(*(measure(to_check(t, env), env) for t in asked[:_STRANGERS]))
     evidence = [
         Evidence(t, m.observations, None, True, True)

@@ -24,7 +24,7 @@ from probes.net.environment import Beside
 from probes.net.errors import NotMeasured, Refusal
 from probes.net.knock import knock
 from probes.net.streams import Played, Send, Stream, Streams
-from probes.stun import note_answer
+from probes.stun import note_answer, round_trip_bytes
 from probes.trail import Peer, Trail
 from probes.twin import Dress as TwinDress
 from probes.twin import ask_tally, shaped
@@ -62,7 +62,7 @@ LAST_ANSWERS = 2.0
 """Seconds after the last packet for which answers are waited for."""
 SLOW = 1.0
 """Seconds between packets to whoever is asked as a stranger: a third party, or the companion."""
-LONG = 5.0
+LONG = 10.0
 """Seconds between packets of the flow that stays open."""
 FIRST = (0.0, 0.1, 0.3, 0.6, 1.0)
 """Seconds at which a fast train's first questions leave: where none is answered, no train goes."""
@@ -134,10 +134,10 @@ class MediaProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        size = max(self.pace.size, len(stun.binding_request(self.dress, bytes(12), bytes(32))))
-        train = int(self.length / self.pace.interval) * (28 + size + 28 + 44)
-        slow = int(self.length / SLOW) * 120
-        return 2 * train + int(self.length / LONG) * 120 + (3 * slow if self.research else 0)
+        each = round_trip_bytes(self.dress, self.pace.size)
+        train, long = int(self.length / self.pace.interval), int(self.length / LONG)
+        slow = 3 * int(self.length / SLOW) if self.research else 0
+        return 2 * train * each + (long + slow) * round_trip_bytes(self.dress)
 
     def subject(self, host: str) -> str:
         return self.profile
@@ -335,10 +335,10 @@ class _Run:
 
     def _control_lane(self, beside: Beside, target: Stream, train: Sequence[float]) -> Lane:
         """In turn with the train, in a random order, since whoever always comes first finds the
-        shorter queue; to a stranger once a second."""
+        shorter queue; to a stranger once a second, or half as often as a slow train."""
         if not beside.key:
             fast = self._probe.pace.interval < SLOW
-            times = _every(SLOW, self._probe.length, SLOW / 2) if fast else train
+            times = _every(SLOW, self._probe.length, SLOW / 2) if fast else train[::2]
             where = beside.address, beside.port
             return self._questions("control", where, stun.Dress.BARE, times, 0)
         flow, now, key = self._twin_flow, time.time(), beside.key

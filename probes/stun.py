@@ -16,6 +16,8 @@ from probes.transaction import DEADLINE, RFC_DEADLINE, ask_udp, schedule
 from probes.wire import stun
 from probes.wire.error import WireError
 
+ANSWER = 60
+"""Bytes of an ordinary answer: 32 with our address alone, 88 with all that some servers add."""
 SLACK = 1.0  # seconds a step may run over its own schedule before it is cut off
 Judge = Callable[[stun.Answer], None]
 
@@ -42,7 +44,9 @@ class StunProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return {"udp": 850, "tcp": 1800, "tls": 8000}[self.transport]
+        if self.transport != "udp":
+            return 1800 if self.transport == "tcp" else 8000
+        return 5 * round_trip_bytes(self.dress)
 
     def subject(self, host: str) -> str:
         return (self.server_name or host).lower() if self.handshake else ""
@@ -57,6 +61,12 @@ class StunProbe:
         legacy = build(bytes(12))[4:8] if self.dress is stun.Dress.RFC3489 else b""
         ask = StunExchange(build, legacy, lambda answer: None)
         await ask.run(trail, peer, self.transport, self.server_name)
+
+
+def round_trip_bytes(dress: stun.Dress, size: int = 0) -> int:
+    """Of a request and an ordinary answer over IPv4, headers included."""
+    asked = len(stun.binding_request(dress, bytes(12), bytes(32), size))
+    return 28 + asked + 28 + ANSWER
 
 
 @dataclass(frozen=True, slots=True)
