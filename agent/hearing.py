@@ -20,12 +20,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from agent.chance import at_least, at_most
 from probes.model import Mechanism
 from probes.wire import emodel
-from probes.wire.paired import wilson
+from probes.wire.paired import LOSS, wilson
 
 CONTROLS = ("dress", "tcp", "twin", "stun")
 BAD = 0.05
@@ -36,6 +37,8 @@ POOR = 3.6
 PLAIN = 3 * BAD
 """So much is bad however it is spread over the run."""
 SURE = 0.01
+CLEARLY = 3.5
+"""Standard deviations that chance exceeds once in 4,000."""
 ONE_SIDED = 2.326
 """Standard deviations for that."""
 LAST, ENOUGH = 3, 2
@@ -201,24 +204,35 @@ def _agree(runs: Sequence[Run], said: Callable[[Run], bool]) -> bool:
 
 
 def targeted(runs: Sequence[Run]) -> bool:
-    """Worse in two of the last three runs than what shares its path: the same relay in another
-    dress; or the same site over TCP, and the same shape elsewhere too, since a line may treat UDP
-    worse than TCP."""
-    return _agree(runs, singled_out)
-
-
-def singled_out(run: Run) -> bool:
-    if _worse(run, "dress"):
+    """Worse in two of the last three runs than the same relay in another dress. Or than the same
+    shape elsewhere, while the same site is clean over TCP: the one excludes the line, which may
+    treat UDP worse than TCP, the other the path."""
+    if _agree(runs, lambda run: _worse(run, "dress")):
         return True
-    tcp, twin = run.pair("tcp"), run.pair("twin")
-    return bool(tcp and twin and tcp.worse and twin.worse and not _in_trouble(tcp, twin))
+    return _agree(runs, lambda run: _worse(run, "twin")) and clean_over_tcp(runs)
 
 
-def _in_trouble(site: Pair, elsewhere: Pair) -> bool:
-    """Does TCP to the site fare worse than the twin, if better than the target? Then a part of the
-    way there is bad, one of several links say, and the target's flow had the worse part."""
-    bad = round(site.bad_ratio * site.requests)
-    return at_least(bad, site.requests, elsewhere.bad_ratio) < SURE
+def clean_over_tcp(runs: Sequence[Run]) -> bool:
+    """Did TCP to the site fare better than the target, and no worse than the twin?
+
+    Of the last three runs together, since there are few round trips in each. If TCP has its share
+    of the trouble, only less of it, then a part of the way there is bad, one of several links say,
+    and the target's flow had the worse part.
+    """
+    seen = [
+        (run, tcp, twin)
+        for run in runs[-LAST:]
+        if (tcp := run.pair("tcp")) and (twin := run.pair("twin"))
+    ]
+    if len(seen) < ENOUGH:
+        return False
+    of = sum(tcp.requests for _, tcp, _ in seen)
+    bad = sum(tcp.bad_ratio * tcp.requests for _, tcp, _ in seen)
+    target = fmean(run.bad_ratio for run, _, _ in seen)
+    elsewhere = fmean(twin.bad_ratio for _, _, twin in seen)
+    z = sum(tcp.z for _, tcp, _ in seen) / math.sqrt(len(seen))
+    better = z >= CLEARLY and target - bad / of >= LOSS
+    return better and at_least(round(bad), of, elsewhere) >= SURE / 3
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

@@ -227,7 +227,7 @@ INNOCENT = (
     World("evening congestion", and_then(near(0.01), lambda seed: Drifting(seed, 0.3, 0.15))),
     World("a slow line, 96 kbit/s", link(12_000, 6_000)),
     World("a slow line with others on it", link(32_000, 16_000, others=14_000)),
-    World("a shaped line, 110 kbit/s after a burst", link(13_750, 8_000, allowance=65_000)),
+    World("a shaped line, 110 kbit/s after 20 kB", link(13_750, 8_000, allowance=20_000)),
     World("5 points more on the transit to the operator", and_then(near(0.02), transit(0.05))),
     World("15 points more on the transit", and_then(near(0.02), transit(0.15))),
     World("15 points more on the transit, in runs of 10", and_then(near(0.02), transit(0.15, 10))),
