@@ -23,7 +23,7 @@ from agent.hearing import LAST, Pair, Run, hear, is_bad
 from agent.state import ChannelState, Policy, fold
 from probes.model import Mechanism, Status
 from probes.wire.paired import compare, turns
-from probes.wire.quality import Packet, quality
+from probes.wire.quality import Packet, Quality, quality
 from tests.lab.chance import Loss, draw
 from tests.lab.path import Line
 from tests.lab.ways import (
@@ -103,7 +103,8 @@ def sends(profile: Profile, seed: int, *, beside: bool = True) -> list[Event]:
 
 def judged(at: float, packets: dict[str, list[Packet]], profile: Profile) -> Run:
     ours = quality(packets["target"], profile.ptime)
-    pairs = [_pair(name, packets, profile) for name in ("tcp", "twin") if name in packets]
+    beside = [name for name in ("tcp", "twin") if name in packets]
+    pairs = [_pair(name, packets, profile, ours) for name in beside]
     companion = quality(packets.get("companion", []), profile.ptime)
     return Run(
         at=at,
@@ -118,9 +119,10 @@ def judged(at: float, packets: dict[str, list[Packet]], profile: Profile) -> Run
     )
 
 
-def _pair(name: str, packets: dict[str, list[Packet]], profile: Profile) -> Pair:
-    seen = compare(packets["target"], packets[name], profile.ptime)
+def _pair(name: str, packets: dict[str, list[Packet]], profile: Profile, ours: Quality) -> Pair:
     theirs = quality(packets[name], profile.ptime)
+    both = packets["target"], packets[name]
+    seen = compare(*both, profile.ptime, figures=(ours, theirs))
     return Pair(name, seen.worse, seen.z, theirs.requests, theirs.bad or 0.0)
 
 
