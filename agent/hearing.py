@@ -213,26 +213,23 @@ def targeted(runs: Sequence[Run]) -> bool:
 
 
 def clean_over_tcp(runs: Sequence[Run]) -> bool:
-    """Did TCP to the site fare better than the target, and no worse than the twin?
+    """Did TCP to the site fare better than the target, and no worse than a server elsewhere?
 
     Of the last three runs together, since there are few round trips in each. If TCP has its share
     of the trouble, only less of it, then a part of the way there is bad, one of several links say,
     and the target's flow had the worse part.
     """
-    seen = [
-        (run, tcp, twin)
-        for run in runs[-LAST:]
-        if (tcp := run.pair("tcp")) and (twin := run.pair("twin"))
-    ]
+    seen = [(run, tcp) for run in runs[-LAST:] if (tcp := run.pair("tcp")) is not None]
     if len(seen) < ENOUGH:
         return False
-    of = sum(tcp.requests for _, tcp, _ in seen)
-    bad = sum(tcp.bad_ratio * tcp.requests for _, tcp, _ in seen)
-    target = fmean(run.bad_ratio for run, _, _ in seen)
-    elsewhere = fmean(twin.bad_ratio for _, _, twin in seen)
-    z = sum(tcp.z for _, tcp, _ in seen) / math.sqrt(len(seen))
-    better = z >= CLEARLY and target - bad / of >= LOSS
-    return better and at_least(round(bad), of, elsewhere) >= SURE / 3
+    of = sum(tcp.requests for _, tcp in seen)
+    bad = sum(tcp.bad_ratio * tcp.requests for _, tcp in seen)
+    target = fmean(run.bad_ratio for run, _ in seen)
+    z = sum(tcp.z for _, tcp in seen) / math.sqrt(len(seen))
+    if z < CLEARLY or target - bad / of < LOSS:
+        return False
+    others = [other.bad_ratio for run, _ in seen if (other := run.pair("twin", "stun")) is not None]
+    return not others or at_least(round(bad), of, fmean(others)) >= SURE / 3
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

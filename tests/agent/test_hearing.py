@@ -149,6 +149,13 @@ def test_tcp_in_one_run_is_not_enough():
     assert hearing.targeted([*runs, runs[-1]])
 
 
+def test_tcp_alone_says_how_the_site_is():
+    ran = replace(POOR, pairs=(worse("tcp"),))
+    assert hearing.clean_over_tcp([ran, ran])
+    assert not hearing.targeted([ran, ran])
+    assert not hearing.clean_over_tcp([POOR, POOR])
+
+
 def test_nothing_ran():
     assert hear([]) == Heard(None)
 
