@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from probes.wire.quality import Quality
-
 from agent.beside import besides, over_udp
 from agent.checks import environment, to_check
 from agent.companion import companion
@@ -33,6 +31,7 @@ from probes.net.environment import Beside, Environment, NoCourtesy
 from probes.net.errors import NotMeasured
 from probes.registry import PROBES, needs_research
 from probes.wire.dns import encode_query
+from probes.wire.quality import Quality
 
 BY_HAND = "probe"
 """The messenger name under which targets given on the command line run."""

@@ -17,15 +17,20 @@ path; where TCP is clean, somebody sorts. A worse dress decides by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from probes.model import Mechanism
 from probes.wire.badness import BAD, SURE, is_lossy, sounds_bad
 from probes.wire.chance import at_least, at_most
+from probes.wire.paired import LOSS
 
 CONTROLS = ("dress", "tcp", "twin", "stun")
+CLEARLY = 3.5
+"""Standard deviations that chance exceeds once in 4,000."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
 STEADY = 0.25
@@ -163,31 +168,32 @@ def _agree(runs: Sequence[Run], said: Callable[[Run], bool]) -> bool:
 
 
 def targeted(runs: Sequence[Run]) -> bool:
-    """Worse in two of the last three runs than what shares its path: the same relay in another
-    dress; or the same site over TCP, and the same shape elsewhere too, since a line may treat UDP
-    worse than TCP."""
-    return _agree(runs, singled_out)
-
-
-def singled_out(run: Run) -> bool:
-    if worse(run, "dress"):
+    """Worse in two of the last three runs than the same relay in another dress. Or than the same
+    shape elsewhere, while the same site is clean over TCP: the one excludes the line, which may
+    treat UDP worse than TCP, the other the path."""
+    if _agree(runs, lambda run: worse(run, "dress")):
         return True
-    return worse(run, "twin") and site_clean(run)
+    return _agree(runs, lambda run: worse(run, "twin")) and clean_over_tcp(runs)
 
 
-def site_clean(run: Run) -> bool:
-    """Is TCP to the owner's servers better than the stream, and no worse than the twin?"""
-    tcp, twin = run.pair("tcp"), run.pair("twin")
-    if tcp is None or not tcp.worse:
+def clean_over_tcp(runs: Sequence[Run]) -> bool:
+    """Did TCP to the site fare better than the target, and no worse than a server elsewhere?
+
+    Of the last three runs together, since there are few round trips in each. If TCP has its share
+    of the trouble, only less of it, then a part of the way there is bad, one of several links say,
+    and the target's flow had the worse part.
+    """
+    seen = [(run, tcp) for run in runs[-LAST:] if (tcp := run.pair("tcp")) is not None]
+    if len(seen) < ENOUGH:
         return False
-    return twin is None or not _in_trouble(tcp, twin)
-
-
-def _in_trouble(site: Pair, elsewhere: Pair) -> bool:
-    """Does TCP to the site fare worse than the twin, if better than the target? Then a part of the
-    way there is bad, one of several links say, and the target's flow had the worse part."""
-    bad = round(site.bad_ratio * site.requests)
-    return at_least(bad, site.requests, elsewhere.bad_ratio) < SURE
+    of = sum(tcp.requests for _, tcp in seen)
+    bad = sum(tcp.bad_ratio * tcp.requests for _, tcp in seen)
+    target = fmean(run.bad_ratio for run, _ in seen)
+    z = sum(tcp.z for _, tcp in seen) / math.sqrt(len(seen))
+    if z < CLEARLY or target - bad / of < LOSS:
+        return False
+    others = [other.bad_ratio for run, _ in seen if (other := run.pair("twin", "stun")) is not None]
+    return not others or at_least(round(bad), of, fmean(others)) >= SURE / 3
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

@@ -69,6 +69,18 @@ def _of_runs(said: Callable[[list[Run]], bool]) -> Look:
     return look
 
 
+def _site_clean(case: Case, group: Group) -> Sighting | None:
+    """By all of the last runs together: there are few connections in each."""
+    told = [
+        [(o, run) for o, run in heard[-LAST:] if run.pair("tcp") is not None]
+        for heard in _heard(case, group)
+    ]
+    told = [heard for heard in told if len(heard) >= ENOUGH]
+    found = [heard for heard in told if hearing.clean_over_tcp([run for _, run in heard])]
+    evidence = [o for heard in found for o, _ in heard]
+    return Sighting(2 * len(found) > len(told), ids_of(evidence)) if told else None
+
+
 def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
     """In this very run: what the line does to everything needs no second one."""
     told = [
@@ -107,7 +119,7 @@ SIGNS: dict[Sign, Look] = {
     Sign.WORSE_THAN_TWIN: _worse("twin"),
     Sign.WORSE_THAN_DRESS: _worse("dress"),
     Sign.WORSE_THAN_STRANGER: _worse("stun"),
-    Sign.SITE_CLEAN: _agree(lambda run: run.pair("tcp") is not None, hearing.site_clean),
+    Sign.SITE_CLEAN: _site_clean,
     Sign.SITE_BAD: _agree(
         lambda run: run.pair("tcp", "dress") is not None,
         lambda run: hearing.bad_beside(run, "tcp", "dress"),

@@ -58,14 +58,18 @@ def compare(
     block: float = BLOCK,
     alpha: float = ALPHA,
     round_trip: bool = True,
+    figures: tuple[Quality, Quality] | None = None,
 ) -> Paired:
     """Both streams on one clock: ``sent`` counts from their common start. They may differ in pace.
-    Blocks in which either sent nothing are left out. To be asked once per run, when it is over."""
+    Blocks in which either sent nothing are left out. ``figures`` are those of both, where they are
+    known. To be asked once per run, when it is over."""
     losses = _loss_blocks(target, control, block)
     delays = _delay_blocks(target, control, block)
     p, p_delay = sign_flip(losses), sign_flip(delays)
-    ours = quality(target, ptime, round_trip=round_trip)
-    theirs = quality(control, ptime, round_trip=round_trip)
+    ours, theirs = figures or (
+        quality(target, ptime, round_trip=round_trip),
+        quality(control, ptime, round_trip=round_trip),
+    )
     loss = _minus(ours.bad, theirs.bad)
     mos = _mos_difference(ours, theirs)
     jitter = _minus(ours.jitter, theirs.jitter)

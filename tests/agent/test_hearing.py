@@ -126,10 +126,34 @@ def test_two_of_the_last_three(last, targeted):
     assert hearing.targeted(runs) is targeted
 
 
-def test_both_controls_must_single_it_out_in_the_same_run():
-    by_turns = [replace(POOR, pairs=(worse(a), alike(b))) for a, b in [("tcp", "twin")] * 3]
-    by_turns[1] = replace(POOR, pairs=(alike("tcp"), worse("twin")))
-    assert not hearing.targeted(by_turns)
+@pytest.mark.parametrize(
+    ("tcp", "targeted"),
+    [
+        (Pair("tcp", True, 4.0, 180, 0.02), True),
+        (Pair("tcp", False, 2.5, 180, 0.02), True),  # not by one run, but by two
+        (Pair("tcp", False, 2.4, 180, 0.02), False),
+        (Pair("tcp", True, 4.0, 180, 0.13), False),  # sure, and too little
+        (Pair("tcp", True, 4.0, 180, 0.07), False),  # half of the links there are bad
+    ],
+)
+def test_tcp_to_the_site_must_be_clean(tcp, targeted):
+    assert hearing.targeted([replace(POOR, pairs=(tcp, worse("twin")))] * 2) is targeted
+
+
+def test_tcp_in_one_run_is_not_enough():
+    runs = [
+        replace(POOR, pairs=(worse("twin"),)),
+        replace(POOR, pairs=(worse("tcp"), worse("twin"))),
+    ]
+    assert not hearing.targeted(runs)
+    assert hearing.targeted([*runs, runs[-1]])
+
+
+def test_tcp_alone_says_how_the_site_is():
+    ran = replace(POOR, pairs=(worse("tcp"),))
+    assert hearing.clean_over_tcp([ran, ran])
+    assert not hearing.targeted([ran, ran])
+    assert not hearing.clean_over_tcp([POOR, POOR])
 
 
 def test_nothing_ran():

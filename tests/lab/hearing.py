@@ -23,7 +23,7 @@ from agent.hearing import LAST, Pair, Run, hear, is_bad
 from agent.state import ChannelState, Policy, fold
 from probes.model import Mechanism, Status
 from probes.wire.paired import compare, turns
-from probes.wire.quality import Packet, quality
+from probes.wire.quality import Packet, Quality, quality
 from tests.lab.chance import Loss, draw
 from tests.lab.path import Line
 from tests.lab.ways import (
@@ -103,7 +103,8 @@ def sends(profile: Profile, seed: int, *, beside: bool = True) -> list[Event]:
 
 def judged(at: float, packets: dict[str, list[Packet]], profile: Profile) -> Run:
     ours = quality(packets["target"], profile.ptime)
-    pairs = [_pair(name, packets, profile) for name in ("tcp", "twin") if name in packets]
+    beside = [name for name in ("tcp", "twin") if name in packets]
+    pairs = [_pair(name, packets, profile, ours) for name in beside]
     companion = quality(packets.get("companion", []), profile.ptime)
     return Run(
         at=at,
@@ -118,9 +119,10 @@ def judged(at: float, packets: dict[str, list[Packet]], profile: Profile) -> Run
     )
 
 
-def _pair(name: str, packets: dict[str, list[Packet]], profile: Profile) -> Pair:
-    seen = compare(packets["target"], packets[name], profile.ptime)
+def _pair(name: str, packets: dict[str, list[Packet]], profile: Profile, ours: Quality) -> Pair:
     theirs = quality(packets[name], profile.ptime)
+    both = packets["target"], packets[name]
+    seen = compare(*both, profile.ptime, figures=(ours, theirs))
     return Pair(name, seen.worse, seen.z, theirs.requests, theirs.bad or 0.0)
 
 
@@ -227,7 +229,7 @@ INNOCENT = (
     World("evening congestion", and_then(near(0.01), lambda seed: Drifting(seed, 0.3, 0.15))),
     World("a slow line, 96 kbit/s", link(12_000, 6_000)),
     World("a slow line with others on it", link(32_000, 16_000, others=14_000)),
-    World("a shaped line, 110 kbit/s after a burst", link(13_750, 8_000, allowance=65_000)),
+    World("a shaped line, 110 kbit/s after 20 kB", link(13_750, 8_000, allowance=20_000)),
     World("5 points more on the transit to the operator", and_then(near(0.02), transit(0.05))),
     World("15 points more on the transit", and_then(near(0.02), transit(0.15))),
     World("15 points more on the transit, in runs of 10", and_then(near(0.02), transit(0.15, 10))),

@@ -31,6 +31,11 @@ class Event(NamedTuple):
 Chosen = Callable[[Event], bool]
 
 
+def later(event: Event, when: float) -> Event:
+    """Several times as fast as the constructor, for millions of packets."""
+    return tuple.__new__(Event, (when, event[1], event[2]))
+
+
 class Segment(Protocol):
     def carry(self, events: Iterable[Event], direction: str) -> Iterable[Event]: ...
 
@@ -53,7 +58,7 @@ class Shared:
         through = self.path.through
         for event in events:
             if (due := through(direction, event.when)) is not None:
-                yield Event(due, event.stream, event.number)
+                yield later(event, due)
 
 
 @dataclass(slots=True)
@@ -122,7 +127,7 @@ class Drifting:
             self._count += 1
             if draw(self.seed + 1, self._count) >= self.worst * weight:
                 wait = self.delay * weight * (0.7 + 0.6 * draw(self.seed + 2, self._count))
-                yield Event(event.when + wait, event.stream, event.number)
+                yield later(event, event.when + wait)
 
 
 @dataclass(slots=True)
@@ -144,14 +149,15 @@ class Queue:
         for event in events:
             self._others(direction, event.when)
             # The moment from which the link has nothing to do, not further back than its bucket.
-            free = max(self._free.get(direction, 0.0), event.when - self.allowance / self.rate)
+            idle = event.when - self.allowance / self.rate
+            free = max(self._free.get(direction, idle), idle)
             waiting = max(0.0, free - event.when) * self.rate
             if waiting + self.size > self.room:
                 self._free[direction] = free
                 continue
             self._free[direction] = free + self.size / self.rate
             due = max(event.when, self._free[direction])
-            yield Event(due, event.stream, event.number)
+            yield later(event, due)
 
     def _others(self, direction: str, when: float) -> None:
         """One burst in each fifth of a second."""
@@ -161,7 +167,7 @@ class Queue:
         last = self._filled.get(direction, slot - 1)
         for number in range(last + 1, slot + 1):
             burst = self.others / 5 * 2 * draw(self.seed + (direction == IN), number)
-            free = max(self._free.get(direction, 0.0), number / 5)
+            free = max(self._free.get(direction, 0.0), number / 5 - self.allowance / self.rate)
             burst = min(burst, max(0.0, self.room - max(0.0, free - when) * self.rate))
             self._free[direction] = free + burst / self.rate
         self._filled[direction] = slot
@@ -197,7 +203,7 @@ def played(
 ) -> dict[str, list[Packet]]:
     """What came of each stream. ``sends`` are in order, their times since ``start``; segments stand
     from the client to the servers, which answer at once."""
-    events: Iterable[Event] = [Event(start + at, stream, n) for at, stream, n in sends]
+    events: Iterable[Event] = [later(event, start + event.when) for event in sends]
     for direction in (OUT, IN):
         for segment in segments if direction == OUT else reversed(segments):
             events = sorted(segment.carry(events, direction))
