@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from agent.facts import count
 from agent.rounds import Ran
 from agent.sighting import over_tcp
-from agent.streams import is_stream, kept
+from agent.streams import is_kept, kept
 from probes.model import Observation
 
 ROUNDS = 60
@@ -30,7 +30,7 @@ class StreamLog:
         """Add what a round learned."""
         seen = [o for f in ran.finished for o in f.measured.observations]
         theirs = self.runs.setdefault(name, {})
-        for target in {o.target.name for o in seen if is_stream(o)} | set(theirs):
+        for target in {o.target.name for o in seen if is_kept(o)} | set(theirs):
             its = [o for o in seen if o.target.name == target and not o.facts.get("shared")]
             theirs[target] = kept(theirs.get(target, ()), its, now)
         tcp = [o for o in over_tcp(seen) if "retransmissions" in o.facts]

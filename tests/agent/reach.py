@@ -27,6 +27,8 @@ RESEARCH = {
     Sign.OTHER_HELLO_OK,
     Sign.BURST_FREEZES,
     Sign.ANSWERED_NOWHERE,
+    Sign.CANARIES_LIVE,
+    Sign.SIZE_SPLIT,
 }
 OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}
