@@ -95,6 +95,9 @@ def test_flows_that_end_after_as_many_seconds_end_alike(seconds):
 def test_what_lived_longer_than_others_died_after_contradicts():
     _, o = run(dies_after("call", 40), dies("random", 3.0), dies("canary", 10.0))
     assert not alike([o]), "ten seconds, and twelve packets: not what ended the others"
+    _, o = run(*(dies(arm, 10.0) for arm in ("call", "random", "canary")), lives("twin"))
+    assert alike([o])
+    assert not alike([o], "twin"), "it outlasted ten seconds, and their packets"
     _, o = run(dies("call", 10.0), dies("random", 10.0), lives("canary"))
     _, short = run(dies("call", 4.0), dies("random", 4.0), lives("canary"))
     assert not alike([o, short])
