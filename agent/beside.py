@@ -26,7 +26,7 @@ def besides(
     public = public[turn % len(public) :] + public[: turn % len(public)] if public else []
     if twin is None:
         return tuple(public)
-    own = Beside("twin", twin.address, twin.udp_ports[0], twin.key)
+    own = Beside("twin", twin.address, twin.udp_ports[0], twin.key, twin.tls_port, twin.tls_sha256)
     silent = twin_silent is not None and 0 <= now - twin_silent < SILENT_FOR
     return (*public, own) if silent else (own, *public)
 
@@ -43,5 +43,5 @@ def _public(controls: Iterable[Evidence]) -> list[tuple[Observation, int]]:
 
 def left_unanswered(seen: Iterable[Observation]) -> bool:
     """Did the twin answer nothing of a stream?"""
-    theirs = [o for o in seen if o.facts.get("control") == "twin"]
-    return bool(theirs) and not any(o.facts.get("control_answered") for o in theirs)
+    theirs = [o for o in seen if "twin_requests" in o.facts]
+    return bool(theirs) and not any(o.facts.get("twin_answered") for o in theirs)

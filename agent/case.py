@@ -77,21 +77,22 @@ class Known:
     """What a round knows beside its messenger's own observations.
 
     ``verified`` names targets that answered here within seven days or to a calibration within
-    thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
-    between this round and the one before; ``private_resolver``: the host's own resolver is in a
-    private network or on this host; ``outside``: does a target answer on an open network now (C14)?
-    One that is not in it was not measured there. ``vouched``: addresses at which a target showed
-    its own certificate lately. ``transfers``: the controls', of about the same time; ``past``: what
-    earlier rounds saw of the messenger's failing channels, contrasts as well; ``spacing``: seconds
-    from which on two attempts count as two; ``streams``: the last runs of each media target, the
-    newest last; ``owner_tcp``: how many TCP connections to the messenger there were meanwhile, and
-    how many of them lost a packet; ``by_hand``: no rounds come before and after this one.
+    thirty; ``nearest`` is the smallest RTT by address, in seconds, and ``least`` those of them
+    below which nothing can come from there; ``flapped``: a control changed between this round and
+    the one before; ``private_resolver``: the host's own resolver is in a private network or on this
+    host; ``outside``: does a target answer on an open network now (C14)? One that is not in it was
+    not measured there. ``vouched``: addresses at which a target showed its own certificate lately.
+    ``transfers``: the controls', of about the same time; ``past``: what earlier rounds saw of the
+    messenger's failing channels, contrasts as well; ``spacing``: seconds from which on two attempts
+    count as two; ``streams``: the last runs of each media target, the newest last;
+    ``by_hand``: no rounds come before and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
     controls: tuple[ControlResult, ...] = ()
     verified: frozenset[str] = frozenset()
     nearest: Mapping[str, float] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
     vouched: frozenset[tuple[Target, str]] = frozenset()
     flapped: bool = False
     private_resolver: bool = False
@@ -100,7 +101,6 @@ class Known:
     slow_outside: Mapping[Target, bool] = field(default_factory=dict)
     past: tuple[Observation, ...] = ()
     streams: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
-    owner_tcp: tuple[int, int] = (0, 0)
     spacing: float = 50.0
     by_hand: bool = False
 

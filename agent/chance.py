@@ -35,9 +35,3 @@ def rank_sum(low: Sequence[float], high: Sequence[float]) -> float:
             for u in range(n * m, others - 1, -1):
                 ways[j][u] += ways[j - 1][u - others]
     return sum(ways[n][: beaten + 1]) / comb(n + m, n)
-
-
-def at_most(hits: int, tries: int, probability: float) -> float:
-    """The probability of so few hits, or fewer, in independent tries."""
-    p = min(1.0, max(0.0, probability))
-    return float(sum(comb(tries, k) * p**k * (1 - p) ** (tries - k) for k in range(hits + 1)))

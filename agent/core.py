@@ -269,6 +269,7 @@ class Core:
             controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),
             verified=verified,
             nearest=self.learned.nearest,
+            least=self.learned.least(),
             vouched=self.learned.vouched((e.config.target for e in evidence), now),
             flapped=controls.flapped,
             private_resolver=is_private(self.env),
@@ -277,7 +278,6 @@ class Core:
             transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
             past=past,
             streams=self.stream_log.of(messenger.name),
-            owner_tcp=self.stream_log.owner_tcp(messenger.name),
             spacing=self.knobs.policy.spacing,
             by_hand=ran.in_full,
         )

@@ -26,7 +26,7 @@ from agent.plan import Ask, Asked, Cadence, is_stream
 from agent.vantage import ControlResult, Judgement
 from config.model import TargetConfig
 from probes.measure import Check, Measured, Memo, measure
-from probes.model import Family, Observation, Role
+from probes.model import Family, Observation, Role, Step
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 
@@ -48,6 +48,8 @@ PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes, and leave time for
 its contrasts."""
+SITES = 8
+"""Servers of the owner that a stream is held against; each is asked less than once a second."""
 BRIEF = 30.0
 """Seconds of a stream in a round by hand (design 5.1)."""
 CHECK_CUT_OFF = 80.0
@@ -286,8 +288,19 @@ class Runner:
         check = to_check(target, self.env)
         if self._in_full and is_stream(target):
             probe: Any = check.probe
-            return replace(check, probe=replace(probe, seconds=min(probe.length, BRIEF)))
-        return check
+            check = replace(check, probe=replace(probe, seconds=min(probe.length, BRIEF)))
+        return replace(check, sites=self._sites()) if is_stream(target) else check
+
+    def _sites(self) -> tuple[tuple[str, int], ...]:
+        """Servers of the owner's that answered over TCP when last asked, one place each."""
+        ports = {t.target.name: t.port for t in self.targets}
+        places = {
+            o.address: ports[o.target.name]
+            for seen in self.seen.values()
+            for o in seen.conclusive
+            if o.address and o.ok and any(s.step is Step.CONNECT for s in o.steps)
+        }
+        return tuple(places.items())[:SITES]
 
     async def _wait(self, cut_off: float) -> None:
         """A stream that goes on for longer than a round is waited for by a round by hand only."""

@@ -343,7 +343,7 @@ def _early(case: Case, group: Group) -> Sighting | None:
 
 def _least_rtt(case: Case, o: Observation) -> float | None:
     """Seconds; this connection's own, where it was the shorter: a path may have become so."""
-    known = case.known.nearest.get(o.address or "")
+    known = case.known.least.get(o.address or "")
     own = number(o, "rtt_seconds")
     return min(known, own) if known is not None and own is not None else known
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from probes.wire.quality import Quality
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+
+from probes.wire.quality import Quality
 
 _NAMES = {
     "target": "target",
@@ -51,8 +52,8 @@ def table(figures: Mapping[str, Quality]) -> Table:
         made.add_row(
             _NAMES.get(name, name),
             str(its.requests),
-            f"{its.lost:.1%}",
-            f"{its.late_60:.1%}",
+            _share(its.lost),
+            _share(its.late[1] if its.late else None),
             _ms(its.rtt_median),
             _ms(its.rtt_p95),
             _ms(its.jitter),
@@ -69,3 +70,7 @@ def _ms(seconds: float | None) -> str:
 
 def _score(mos: float | None) -> str:
     return "–" if mos is None else f"{mos:.2f}"
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

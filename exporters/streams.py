@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from probes.wire.quality import RTT_BOUNDS
-
 from exporters.histogram import Histogram
 from probes.model import Fact, Observation
+from probes.wire.quality import RTT_BOUNDS
 
-STREAMS = {"target": "", "control": "control_"}
-"""The values of the label ``stream``, and what stands before their facts' names."""
+STREAMS = {"target": ("",), "control": ("twin_", "stun_")}
+"""The values of the label ``stream``, and what may stand before their facts' names."""
 MODELS = ("g711", "opus")
 
 
@@ -40,10 +39,12 @@ _FACTS = {"late_ratio": "late_60ms_ratio"}
 
 def record(figures: dict[str, StreamFigures], o: Observation) -> None:
     """Add one run of a stream, and of its control, to a target's figures."""
-    for stream, prefix in STREAMS.items():
-        requests = _number(o.facts, prefix + "requests")
-        if requests is None:
-            figures.pop(stream, None) if stream != "target" else None
+    for stream, prefixes in STREAMS.items():
+        prefix = next((p for p in prefixes if f"{p}requests" in o.facts), None)
+        requests = None if prefix is None else _number(o.facts, f"{prefix}requests")
+        if prefix is None or requests is None:
+            if stream in figures:
+                figures[stream].last = {}
             continue
         its = figures.setdefault(stream, StreamFigures())
         its.sent += int(requests)

@@ -23,7 +23,8 @@ BOTH = frozenset({Family.IPV4, Family.IPV6})
 @dataclass(frozen=True, slots=True)
 class Check:
     """A target and how to ask it: what is scheduled. ``pinned`` addresses are asked beside those
-    that the name resolves to; ``timeout`` replaces the probe's own limits."""
+    that the name resolves to; ``timeout`` replaces the probe's own limits; ``sites`` are other
+    servers of the owner's that answer over TCP."""
 
     target: Target
     probe: Probe
@@ -33,6 +34,7 @@ class Check:
     family: Family = Family.ANY
     timeout: float | None = None
     rfc_timers: bool = False
+    sites: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,7 @@ async def _run(
     if hasattr(paced, "stream_packets"):
         many, rate = paced.stream_packets
         await env.courtesy.stream(check.target, address, check.port, many, rate, paced.fast)
-    trail = Trail(env, check.timeout, partial, check.rfc_timers)
+    trail = Trail(env, check.timeout, partial, check.rfc_timers, check.sites)
     at = time.time()
     with contextlib.suppress(StepFailed):  # the reason is the last step on the trail
         await check.probe.run(trail, Peer(address, check.port, _name(check.host)))

@@ -11,6 +11,7 @@ All figures are of the round trip, except where the operator's own server counts
 from __future__ import annotations
 
 import asyncio
+import bisect
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +22,14 @@ from typing import ClassVar, Literal
 from probes.model import Fact, Failure, Step
 from probes.net.environment import Beside
 from probes.net.errors import NotMeasured, Refusal
+from probes.net.knock import knock
 from probes.net.streams import Played, Send, Stream, Streams
 from probes.stun import note_answer
 from probes.trail import Peer, Trail
 from probes.twin import Dress as TwinDress
-from probes.twin import shaped
+from probes.twin import ask_tally, shaped
 from probes.wire import paired, quality, stun, twin
+from probes.wire.badness import sounds_bad
 from probes.wire.error import WireError
 from probes.wire.quality import Packet, Quality
 
@@ -61,6 +64,9 @@ LONG = 5.0
 """Seconds between packets of the flow that stays open."""
 FIRST = (0.0, 0.1, 0.3, 0.6, 1.0)
 """Seconds at which a fast train's first questions leave: where none is answered, no train goes."""
+KNOCKS = 1 / 6
+"""Seconds between two SYNs to the owner's other servers, in turn, beside a fast train."""
+HALF = 0.5
 LATE_SHARE, LATE = 0.05, 0.5
 """A run of which so many packets left later than this share of their interval was disturbed by this
 host itself; of a slow train nothing below ``LATE_LEAST`` seconds."""
@@ -77,13 +83,14 @@ _TWIN_DRESSES = {
 
 @dataclass(frozen=True, slots=True)
 class MediaProbe:
-    """Facts: those of probes/wire/quality.py, of the train; with ``control_`` before them of what
-    ran beside it, ``control`` saying what that was (``twin``, ``stun``), and ``pair_p``,
-    ``pair_loss_difference``, ``pair_mos_difference``, ``pair_worse`` what the two together say;
-    ``companion_requests``, ``companion_answered``; ``long_requests``, ``long_answered``,
-    ``long_age_seconds``; ``padded``: did the server take packets of a voice's size? From the
-    operator's own server ``control_up_loss_ratio``, ``control_down_loss_ratio`` and ``one_way``
-    (``up``, ``down``).
+    """Facts: those of probes/wire/quality.py, of the train; with a name before them of what ran
+    beside it, ``twin_`` or ``stun_``, and ``tcp_`` of connections to other servers of the owner's;
+    with the same name those of probes/wire/paired.py, what the two together say.
+    ``companion_requests``, ``companion_answered``, ``companion_bad_ratio``; ``long_requests``,
+    ``long_answered``; ``padded``: did the server take packets of a voice's size?
+    ``twin_up_loss_ratio``, ``twin_down_loss_ratio``, ``one_way`` (``up``, ``down``): which way
+    packets were lost, as the operator's own server counted. ``rtt_buckets``, ``rtt_sum_seconds``:
+    all round trips, by ``quality.RTT_BOUNDS``.
 
     ``seconds`` 0: as long as the profile says. ``fast``: the server may be sent a voice's rate.
     """
@@ -119,16 +126,16 @@ class MediaProbe:
     @property
     def stream_packets(self) -> tuple[int, float]:
         """How many packets go to the target in one run, and at most how many a second."""
-        slow = 1 + int(self.length / SLOW) if self.research else 0
-        many = int(self.length / self.pace.interval) + 1 + slow + int(self.length / LONG) + 1
-        return many, 1 / self.pace.interval
+        train = int(self.length / self.pace.interval) + 1
+        beside = train + int(self.length / SLOW) + 2 * len(FIRST) if self.research else 0
+        return train + beside + int(self.length / LONG) + 1, 1 / self.pace.interval
 
     @property
     def bytes_per_run(self) -> int:
         size = max(self.pace.size, len(stun.binding_request(self.dress, bytes(12), bytes(32))))
         train = int(self.length / self.pace.interval) * (28 + size + 28 + 44)
-        beside = train if not self.research else int(self.length) * 120
-        return train + beside + int(self.length / LONG) * 120 + (beside if self.research else 0)
+        slow = int(self.length / SLOW) * 120
+        return 2 * train + int(self.length / LONG) * 120 + (3 * slow if self.research else 0)
 
     def subject(self, host: str) -> str:
         return self.profile
@@ -189,6 +196,7 @@ class _Run:
         self._probe, self._trail, self._peer, self._streams = probe, trail, peer, streams
         self._beside = _beside(trail.env.beside, peer.address)
         self._heard: list[twin.Answer] = []
+        self._twin_flow = int.from_bytes(os.urandom(3), "big")
 
     async def play(self) -> None:
         probe, facts = self._probe, self._trail.facts
@@ -197,10 +205,17 @@ class _Run:
         if probe.pace.size:
             facts["padded"] = padded
         lanes = self._lanes(padded)
-        played = await self._played(lanes)
+        knocking = asyncio.create_task(self._knock())
+        try:
+            played = await self._played(lanes)
+            knocks = await knocking
+        finally:
+            knocking.cancel()
         if _disturbed(played, probe.pace.interval):
             raise NotMeasured("probe_fault")
         self._note(lanes, played)
+        self._note_knocks(lanes[0].packets, knocks)
+        await self._note_directions(lanes)
         self._judge(lanes[0], played[0])
 
     async def _accepts_padding(self) -> bool:
@@ -259,9 +274,15 @@ class _Run:
         """The train first, then what runs beside it."""
         probe, pace = self._probe, self._probe.pace
         train = _every(pace.interval, probe.length)
-        lanes = [self._stun_lane("target", train, pace.size if padded else 0)]
+        half = pace.interval / 2
+        firsts = paired.turns(len(train), os.urandom(len(train) // 8 + 2))
+        ours = [at if first else at + half for at, first in zip(train, firsts, strict=True)]
+        theirs = [at + half if first else at for at, first in zip(train, firsts, strict=True)]
+        lanes = [self._stun_lane("target", ours, pace.size if padded else 0)]
         if self._beside is not None:
-            lanes.append(self._control_lane(self._beside, lanes[0].stream, train))
+            lanes.append(self._control_lane(self._beside, lanes[0].stream, theirs))
+        if probe.research and (self._beside is None or not self._beside.key):
+            lanes.append(self._dress_lane(theirs, pace.size if padded else 0))
         slow = _every(SLOW, probe.length, SLOW / 3)
         if probe.research:
             lanes.append(self._stun_lane("companion", slow, 0))
@@ -270,22 +291,23 @@ class _Run:
         return lanes
 
     def _stun_lane(self, name: str, times: Sequence[float], size: int, flow: str = "") -> Lane:
-        return self._questions(name, self._peer.address, self._peer.port, times, size, flow, True)
+        where, dress = (self._peer.address, self._peer.port), self._probe.dress
+        return self._questions(name, where, dress, times, size, flow, ours=True)
 
     def _questions(
         self,
         name: str,
-        address: str,
-        port: int,
+        where: tuple[str, int],
+        dress: stun.Dress,
         times: Sequence[float],
         size: int,
-        flow: str,
-        ours: bool,
+        flow: str = "",
+        *,
+        ours: bool = False,
     ) -> Lane:
         """Binding requests, each with an id of its own. ``ours``: its answers are the target's."""
         ids = [os.urandom(12) for _ in times]
         numbers = {one: number for number, one in enumerate(ids)}
-        dress = self._probe.dress if ours else stun.Dress.BARE
         seed = os.urandom(32)
         requests = [stun.binding_request(dress, one, seed, size) for one in ids]
         legacy = requests[0][4:8] if dress is stun.Dress.RFC3489 else b""
@@ -300,21 +322,29 @@ class _Run:
             return number
 
         sends = tuple(Send(at, data) for at, data in zip(times, requests, strict=True))
-        return Lane(name, Stream(address, port, sends, 0.0, flow), read)
+        return Lane(name, Stream(*where, sends, 0.0, flow), read)
+
+    def _dress_lane(self, times: Sequence[float], size: int) -> Lane:
+        """The same relay asked in another form, in turn with the train: without a twin the only
+        control that differs in one thing."""
+        cookie = self._probe.dress is not stun.Dress.RFC3489
+        other = stun.Dress.RFC3489 if cookie else stun.Dress.BARE
+        return self._questions("dress", (self._peer.address, self._peer.port), other, times, size)
 
     def _control_lane(self, beside: Beside, target: Stream, train: Sequence[float]) -> Lane:
-        """At the same times as the train, half an interval later; to a stranger once a second."""
-        half = self._probe.pace.interval / 2
+        """In turn with the train, in a random order, since whoever always comes first finds the
+        shorter queue; to a stranger once a second."""
         if not beside.key:
-            times = [at + half for at in train] if self._probe.pace.interval >= SLOW else None
-            times = times or _every(SLOW, self._probe.length, SLOW / 2)
-            return self._questions("control", beside.address, beside.port, times, 0, "", False)
-        flow, now, key = int.from_bytes(os.urandom(3), "big"), time.time(), beside.key
+            fast = self._probe.pace.interval < SLOW
+            times = _every(SLOW, self._probe.length, SLOW / 2) if fast else train
+            where = beside.address, beside.port
+            return self._questions("control", where, stun.Dress.BARE, times, 0)
+        flow, now, key = self._twin_flow, time.time(), beside.key
         dress = _TWIN_DRESSES[self._probe.dress]
         size = max(len(send.data) for send in target.sends)
         sends = tuple(
             Send(
-                at + half,
+                at,
                 shaped(
                     dress,
                     size,
@@ -336,6 +366,26 @@ class _Run:
 
         return Lane("control", Stream(beside.address, beside.port, sends, 0.0), read)
 
+    async def _knock(self) -> list[Packet]:
+        """SYNs to other servers of the owner's, in turn: is it the way to all of them?"""
+        if not self._probe.research or not self._trail.sites:
+            return []
+        began = time.monotonic()
+        waiting: list[tuple[float, asyncio.Task[float | None]]] = []
+        for number, at in enumerate(_every(KNOCKS, self._probe.length)):
+            await asyncio.sleep(max(0.0, began + at - time.monotonic()))
+            site = self._trail.sites[number % len(self._trail.sites)]
+            sent = time.monotonic() - began
+            waiting.append((sent, asyncio.create_task(knock(*site, self._trail.env.source))))
+        answered = await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+        heard = sum(isinstance(took, float) for took in answered)
+        self._trail.count(len(waiting), heard, 60 * len(waiting), 60 * heard)
+        return [
+            Packet(sent, took, 1, number)
+            for number, ((sent, _), took) in enumerate(zip(waiting, answered, strict=True))
+            if not isinstance(took, BaseException)
+        ]
+
     def _note(self, lanes: list[Lane], played: list[Played]) -> None:
         interval, facts = self._probe.pace.interval, self._trail.facts
         late = sorted(it for its in played for it in its.late)
@@ -343,33 +393,59 @@ class _Run:
             facts["send_lateness_seconds"] = round(late[len(late) // 2], 5)
         by_name = {lane.name: lane.packets for lane in lanes}
         facts |= quality.facts(quality.quality(by_name["target"], interval))
+        facts |= _distribution(by_name["target"], "")
         for name in ("companion", "long"):
             if packets := by_name.get(name):
                 facts[f"{name}_requests"] = len(packets)
                 facts[f"{name}_answered"] = sum(p.rtt is not None for p in packets)
+                facts[f"{name}_bad_ratio"] = round(quality.quality(packets, interval).bad or 0.0, 4)
         if self._beside is not None and (control := by_name["control"]):
-            facts["control"] = self._beside.kind
-            facts |= quality.facts(quality.quality(control, interval), "control_")
-            facts |= _compared(by_name["target"], control, interval)
-            if self._heard:
-                facts |= self._directions(len(control))
+            self._note_control(self._beside.kind, by_name["target"], control)
+            facts |= _distribution(control, f"{self._beside.kind}_")
+        if dress := by_name.get("dress"):
+            self._note_control("dress", by_name["target"], dress)
 
-    def _directions(self, sent: int) -> dict[str, Fact]:
+    def _note_control(self, name: str, target: Sequence[Packet], control: Sequence[Packet]) -> None:
+        interval, facts = self._probe.pace.interval, self._trail.facts
+        facts |= quality.facts(quality.quality(control, interval), f"{name}_")
+        if any(p.rtt is not None for p in control):  # else it is no control but another failure
+            facts |= paired.facts(paired.compare(target, control, interval), f"{name}_")
+
+    def _note_knocks(self, target: Sequence[Packet], knocks: Sequence[Packet]) -> None:
+        """Where the owner's other servers are hardly there they tell nothing of the way."""
+        answered = sum(p.rtt is not None for p in knocks)
+        if answered >= HALF * max(1, len(knocks)):
+            self._note_control("tcp", target, knocks)
+
+    async def _note_directions(self, lanes: list[Lane]) -> None:
         """What the operator's own server counted: which way did its packets get lost?"""
-        newest = max(self._heard, key=lambda answer: (answer.received, answer.number))
+        beside, facts = self._beside, self._trail.facts
+        if beside is None or not beside.key:
+            return
+        sent = sum(len(lane.packets) for lane in lanes if lane.name == "control")
         answered = len({answer.number for answer in self._heard})
-        found = paired.direction(sent, newest.received, answered, newest.number + 1)
-        told: dict[str, Fact] = {
-            "control_up_loss_ratio": round(found.up, 4),
-            "control_down_loss_ratio": round(found.down, 4),
-        }
-        return told | ({"one_way": found.one_way} if found.one_way else {})
+        arrived = max((answer.received for answer in self._heard), default=None)
+        if answered < sent and beside.tls_port:
+            where = Peer(beside.address, beside.tls_port, "")
+            pin, key = beside.tls_sha256, beside.key
+            told = await ask_tally(self._trail, where, pin, key, self._twin_flow)
+            arrived = arrived if told is None else told
+        if arrived is None:
+            return
+        found = paired.direction(sent, arrived, answered)
+        if found.up is not None:
+            facts["twin_up_loss_ratio"] = round(found.up, 4)
+        if found.down is not None:
+            facts["twin_down_loss_ratio"] = round(found.down, 4)
+        if found.only:
+            facts["one_way"] = found.only
 
     def _judge(self, lane: Lane, played: Played) -> None:
         seen = quality.quality(lane.packets, self._probe.pace.interval)
         if not seen.answered:
             self._fail(lane, played)
-        if quality.is_poor(seen):
+        delay = seen.mouth_to_ear
+        if sounds_bad(seen.bad or 0.0, seen.requests, seen.burst_ratio or 1.0, delay):
             lost = f"{seen.requests - seen.answered} of {seen.requests} packets lost"
             raise Refusal(Failure.LOSSY, lost)
 
@@ -412,15 +488,13 @@ def _disturbed(played: Sequence[Played], interval: float) -> bool:
     return sum(it > most for it in late) > LATE_SHARE * len(late)
 
 
-def _compared(
-    target: Sequence[Packet], control: Sequence[Packet], interval: float
-) -> dict[str, Fact]:
-    found = paired.compare(target, control, interval)
-    told: dict[str, Fact] = {
-        "pair_p": float(f"{found.p:.2g}"),
-        "pair_loss_difference": round(found.loss_difference, 4),
-        "pair_worse": found.worse,
+def _distribution(packets: Sequence[Packet], prefix: str) -> dict[str, Fact]:
+    """How many round trips fell into each of ``quality.RTT_BOUNDS``, and their sum."""
+    rtts = [p.rtt for p in packets if p.rtt is not None]
+    counts = [0] * (len(quality.RTT_BOUNDS) + 1)
+    for rtt in rtts:
+        counts[bisect.bisect_left(quality.RTT_BOUNDS, rtt)] += 1
+    return {
+        f"{prefix}rtt_buckets": tuple(map(str, counts)),
+        f"{prefix}rtt_sum_seconds": round(sum(rtts), 6),
     }
-    if found.mos_difference is not None:
-        told["pair_mos_difference"] = round(found.mos_difference, 2)
-    return told

@@ -100,12 +100,14 @@ class Trail:
 
     ``timeout`` replaces the default limit of each step; ``partial`` asks the probe to stop after
     ``connect``; ``rfc_timers`` retransmits as RFC 8489 says instead of counting single packets.
+    ``sites``: address and port of other servers of the owner's that answer over TCP.
     """
 
     env: Environment
     timeout: float | None = None
     partial: bool = False
     rfc_timers: bool = False
+    sites: tuple[tuple[str, int], ...] = ()
     steps: list[StepResult] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)
     mapped: str = ""

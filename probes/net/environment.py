@@ -28,12 +28,14 @@ class TrustedResolver:
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What a paced stream is held against: ``kind`` is ``twin``, the operator's own server, with
-    its ``key``, or ``stun``, a stranger's."""
+    its ``key`` and where it is asked over TLS, or ``stun``, a stranger's."""
 
     kind: str
     address: str
     port: int
     key: bytes = field(default=b"", repr=False)
+    tls_port: int = 0
+    tls_sha256: str = ""
 
 
 class Courtesy(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -16,6 +17,8 @@ from statistics import fmean, median
 
 from probes.wire import emodel
 
+RTT_BOUNDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0)
+"""Seconds: upper bounds of the classes into which round trips are counted."""
 BUFFERS = (0.040, 0.060, 0.200)
 """Seconds after the smallest RTT for which packets are waited."""
 GMIN = 16
@@ -23,6 +26,8 @@ GMIN = 16
 WINDOW = 0.200
 """Seconds of the worst stretch that is looked for; and packets in it, at least."""
 WINDOW_PACKETS = 3
+SECONDS, SECOND_PACKETS = 10, 10
+"""Seconds, and packets in each, from which it is seen how much they differ."""
 SILENT_PACKETS, SILENT_SECONDS = 8, 3.0
 """The shortest end of a stream that may be called silent."""
 BY_CHANCE = 1e-3
@@ -91,6 +96,10 @@ class Quality:
     """G.107's BurstR: the mean run of bad packets over that of independent loss; 1 without any."""
     worst: float | None
     """The largest bad share within 200 ms, where at least three packets are sent in that."""
+    dispersion: float | None
+    """How much the loss varies from second to second, as a part of what independent loss would: 1
+    is chance, more are runs, less is a limit. Over the second half, when a limit's allowance for
+    beginners is used up: at least ten seconds of ten packets."""
     mouth_to_ear: float | None
     """Ta of a codec without look-ahead."""
     loss_one_way: float | None
@@ -148,6 +157,7 @@ def quality(packets: Sequence[Packet], ptime: float, *, round_trip: bool = True)
         bursts=_bursts(marks, _spacing(sent)),
         burst_ratio=ratio,
         worst=_worst(marks, _spacing(sent)),
+        dispersion=_dispersion(sent),
         mouth_to_ear=emodel.mouth_to_ear(middle, ptime) if middle is not None else None,
         loss_one_way=one_way if rtts else None,
         mos_g711=scores[0],
@@ -185,6 +195,7 @@ def facts(quality: Quality, prefix: str = "") -> dict[str, int | float]:
         "gap_seconds": bursts.gap_seconds if bursts else None,
         "burst_ratio": q.burst_ratio,
         "worst_200ms_ratio": q.worst,
+        "loss_dispersion": q.dispersion,
         "mos_g711": q.mos_g711,
         "mos_opus": q.mos_opus,
         "mouth_to_ear_seconds": q.mouth_to_ear,
@@ -318,6 +329,23 @@ def _bursts(marks: Sequence[bool], spacing: float) -> Bursts | None:
         burst_seconds=inside / len(bursts) * spacing if bursts else 0.0,
         gap_seconds=fmean(gaps) * spacing if gaps else None,
     )
+
+
+def _dispersion(sent: Sequence[Packet]) -> float | None:
+    lost: Counter[int] = Counter()
+    asked: Counter[int] = Counter()
+    for packet in sent:
+        second = math.floor(packet.sent)
+        asked[second] += 1
+        lost[second] += packet.rtt is None
+    full = sorted(second for second, n in asked.items() if n >= SECOND_PACKETS)
+    full = full[len(full) // 2 :]
+    everything = sum(asked[second] for second in full)
+    share = sum(lost[second] for second in full) / everything if full else 0.0
+    if len(full) < SECONDS or not 0 < share < 1:
+        return None
+    squares = sum((lost[s] - asked[s] * share) ** 2 / asked[s] for s in full)
+    return squares / (share * (1 - share) * (len(full) - 1))
 
 
 def _worst(marks: Sequence[bool], spacing: float) -> float | None:

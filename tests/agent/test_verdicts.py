@@ -95,7 +95,8 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         past=tuple(o for o in known.past if o.id not in gone),
     )
     if not gone or need is Sign.UP:
-        known = replace(known, verified=frozenset(), nearest={}, outside={}, slow_outside={})
+        known = replace(known, verified=frozenset(), nearest={}, least={}, outside={})
+        known = replace(known, slow_outside={})
     kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
     return replace(case, known=known, seen=kept)
 

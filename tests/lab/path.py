@@ -166,10 +166,19 @@ class Path:
             parsed = packets.parse(data)
             if parsed.ttl <= routers:
                 continue
-            # There and back to the sender takes whole links; onward is the way itself.
+            # There and back to the sender takes whole links; onward is the way itself. What the
+            # last router says to the sender is the server's own word, and comes as far.
             distance = hop if direction == OUT else links - hop
+            if hop == len(self.hops) and direction == OUT:
+                distance = links
             wait = self.line.delay * (1 if side == direction else 2 * distance / links)
-            arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
+            for crossed in dict.fromkeys((direction, side)):
+                due = self.through(crossed, now)
+                if due is None:
+                    break
+                wait += due - now - self.line.delay
+            else:
+                arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
         return arrivals
 
     def _expired(self, packet: Packet, direction: str, now: float) -> tuple[Arrival, ...]:

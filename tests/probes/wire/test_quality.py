@@ -206,6 +206,24 @@ def test_random_loss_is_not_silence(interval, share, run, at_most):
     assert silent <= at_most
 
 
+@pytest.mark.parametrize(
+    ("marks", "low", "high"),
+    [
+        ("".join(random.Random(2).choices("01", (1, 4), k=1500)), 0.6, 1.5),
+        ("01111" * 300, 0, 0.01),  # a limit: ten of fifty, every second
+        ("1" * 500 + "01111" * 200, 0, 0.01),  # one that lets a beginner pass for a while
+        (("0" * 50 + "1" * 200) * 6, 20, 60),
+    ],
+)
+def test_dispersion(marks, low, high):
+    assert low <= quality(stream(marks), 0.02).dispersion <= high
+
+
+def test_dispersion_of_few_packets_is_not_known():
+    assert quality(stream("01111" * 20, 1.0), 0.02).dispersion is None
+    assert quality(stream("1" * 1500), 0.02).dispersion is None
+
+
 # --- MOS ---
 
 
