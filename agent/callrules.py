@@ -69,7 +69,7 @@ CALLS: Final = (
         0.85,
         "datagrams of some sizes are answered by the relays and of others are not; to your own"
         " server all of them pass",
-        firm=(S.SMALL_ONES_FAIL,),
+        firm=(S.SMALL_ONES_FAIL, S.SIZES_AGAIN),
     ),
     Rule(
         "R41t",
@@ -79,5 +79,6 @@ CALLS: Final = (
         0.85,
         "datagrams of some sizes pass and of others do not, to your own server as to the relays;"
         " TCP passes",
+        firm=(S.SIZES_AGAIN,),
     ),
 )

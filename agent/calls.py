@@ -52,6 +52,10 @@ def _runs(case: Case, group: Group) -> list[Observation]:
     return spaced
 
 
+def _is_dead(o: Observation) -> bool | None:
+    return callflow.died(o, CALL)
+
+
 def _cut_again(case: Case, group: Group) -> Sighting | None:
     """The call and nothing else, every time since it began."""
     runs = _since_first(_runs(case, group))
@@ -64,9 +68,11 @@ def _cut_again(case: Case, group: Group) -> Sighting | None:
     return Sighting(alone, ids_of(runs))
 
 
-def _since_first(runs: Sequence[Observation]) -> list[Observation]:
+def _since_first(
+    runs: Sequence[Observation], cut: Callable[[Observation], bool | None] = _is_dead
+) -> list[Observation]:
     """From the first on that was cut off: before it was none."""
-    began = next((n for n, o in enumerate(runs) if callflow.died(o, CALL)), len(runs))
+    began = next((n for n, o in enumerate(runs) if cut(o)), len(runs))
     return list(runs[began:])
 
 
@@ -139,6 +145,17 @@ def _size_split(case: Case, group: Group) -> Sighting | None:
     return _most(group, callflow.is_split)
 
 
+def _sizes_again(case: Case, group: Group) -> Sighting | None:
+    """Each size has a way of its own through whatever shares flows out, and one of them may be bad:
+    but not the same sizes' three times."""
+    runs = _since_first(_runs(case, group), callflow.is_split)
+    if len(runs) < RUNS:
+        return None
+    silent = [callflow.sizes(o)[1] for o in runs]
+    same = all(callflow.is_split(o) for o in runs) and all(it == silent[0] for it in silent)
+    return Sighting(same, ids_of(runs))
+
+
 def _small_fail(case: Case, group: Group) -> Sighting | None:
     return _most(group, callflow.small_fail)
 
@@ -170,6 +187,7 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.ENDS_AGAIN: _ends_again,
     Sign.OTHER_ENDS_ALIKE: _other_ends_alike,
     Sign.SIZE_SPLIT: _size_split,
+    Sign.SIZES_AGAIN: _sizes_again,
     Sign.SMALL_ONES_FAIL: _small_fail,
     Sign.TWIN_SIZES_PASS: _twin_sizes(pass_there=True),
     Sign.TWIN_SIZES_SPLIT: _twin_sizes(pass_there=False),

@@ -133,6 +133,7 @@ class Sign(StrEnum):
     ENDS_AGAIN = "three runs, and all of them at the same place"
     OTHER_ENDS_ALIKE = "a flow to another server falls silent at the same place [C2]"
     SIZE_SPLIT = "on one side of a size all requests are answered, on the other none [C11]"
+    SIZES_AGAIN = "three runs, and always the same sizes"
     SMALL_ONES_FAIL = "the short ones are not"
     TWIN_SIZES_PASS = "the twin answers all of these sizes [C12]"
     TWIN_SIZES_SPLIT = "the twin does not answer the same sizes [C12]"

@@ -96,7 +96,13 @@ def ends(*beside: dict[str, Any], packets: int = 40, runs: int = 3, **given: Any
     return cut(*beside, runs=runs, arms=arms, **given)
 
 
-def sized(silent: tuple[str, ...], twin_silent: tuple[str, ...] | None = (), **given: Any) -> Case:
+def sized(
+    silent: tuple[str, ...],
+    twin_silent: tuple[str, ...] | None = (),
+    *,
+    runs: int = 3,
+    **given: Any,
+) -> Case:
     told: dict[str, Any] = {
         "sizes_answered": tuple(s for s in SIZES if s not in silent),
         "sizes_silent": silent,
@@ -105,7 +111,8 @@ def sized(silent: tuple[str, ...], twin_silent: tuple[str, ...] | None = (), **g
         told["twin_sizes_answered"] = tuple(s for s in SIZES if s not in twin_silent)
         told["twin_sizes_silent"] = twin_silent
     arms = [lives(arm) for arm in ("call", "canary", "random", "twin")]
-    return case([run(*arms, **told)], channel="call", **given)
+    failed = [run(*arms, of=n, **told) for n in range(runs)]
+    return case(failed, channel="call", **given)
 
 
 LARGE = ("250", "500", "1000")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,10 @@ from agent.diagnosis import diagnose
 from agent.state import is_news
 from agent.streams import kept as remembered
 from agent.verdicts import find
-from probes.model import Certainty, Failure, Mechanism, Status
+from probes.call import CallProbe
+from probes.measure import Check, measure
+from probes.model import SURE, Certainty, Failure, Mechanism, Status
+from probes.net.environment import Beside, Environment
 from tests.agent.building import judgement, seen, target
 from tests.agent.calling import (
     CALLING,
@@ -32,7 +36,9 @@ from tests.agent.calling import (
     without,
 )
 from tests.agent.calling import cut as cut_calls
-from tests.agent.worlds import MESSENGER, case
+from tests.agent.worlds import MESSENGER, TWIN, case
+from tests.probes.playing import KEY
+from tests.probes.test_call import Played as PlayedCalls
 
 
 def rules(made):
@@ -258,6 +264,20 @@ def test_without_the_twins_word_no_size_is_named(twin):
     assert find(sized(("20", "60"), twin)) == ()
 
 
+@pytest.mark.parametrize(("runs", "certainty"), [(1, "suspected"), (3, "likely")])
+def test_one_size_may_have_had_a_bad_way(runs, certainty):
+    assert first(sized(LARGE, LARGE, runs=runs)).certainty == certainty
+    assert first(sized(("20", "60"), runs=runs)).certainty == certainty
+
+
+def test_other_sizes_each_time_are_no_rule():
+    several = [
+        sized(silent, runs=3).seen[n] for n, silent in enumerate((("20",), ("20", "60"), ("20",)))
+    ]
+    failed = [(e.config, o) for e, its in several for o in its]
+    assert first(case(failed, channel="call")).certainty is Certainty.SUSPECTED
+
+
 def test_where_the_twin_ends_at_another_size_nothing_is_named():
     assert find(sized(LARGE, ("1000",))) == ()
 
@@ -305,3 +325,73 @@ def test_runs_are_remembered():
     assert remembered((old,), (new, old), 700.0) == (old, new)
     other = replace(new, target=RELAYS[0].target, id="x")
     assert remembered((), (other,), 700.0) == ()
+
+
+# --- innocent ways, through the real probe -----------------------------------------------------
+
+
+def lossy(share, bursts, numbers):
+    """Lost both ways together, in bursts of about so many packets of a flow."""
+    bad: dict[int, bool] = {}
+
+    def way(flow, number, at):
+        leaves, enters = 1 / bursts, share / (1 - share) / bursts
+        was = bad.get(id(flow), False)
+        bad[id(flow)] = numbers.random() >= leaves if was else numbers.random() < enters
+        return None if bad[id(flow)] else 0.05
+
+    return way
+
+
+def outage(numbers):
+    """Everything is silent from some moment on."""
+    moment = numbers.uniform(2.0, 16.0)
+    return lambda flow, number, at: None if at > moment else 0.05
+
+
+def bad_paths(numbers):
+    """One flow of three takes a path that dies."""
+    dead: dict[int, bool] = {}
+
+    def way(flow, number, at):
+        return None if dead.setdefault(id(flow), numbers.random() < 1 / 3) and at > 1.0 else 0.05
+
+    return way
+
+
+def served(numbers):
+    """The relay answers so many packets of an address and port, and then no more: of those that
+    go fast."""
+    most = numbers.randint(20, 60)
+    return lambda flow, number, at: None if flow.address != TWIN and number > most else 0.05
+
+
+WAYS = {
+    "loss": lambda numbers: lossy(0.25, 1, numbers),
+    "bursts": lambda numbers: lossy(0.2, 8, numbers),
+    "outage": outage,
+    "bad paths": bad_paths,
+    "limits of the relay": served,
+}
+
+
+async def three_runs(way, numbers):
+    made = []
+    for n, config in enumerate(FLOWS):
+        streams = PlayedCalls(way(numbers), TWIN)
+        env = Environment(streams=streams, beside=(Beside("twin", TWIN, 3478, KEY),))
+        check = Check(config.target, CallProbe(profile="voip120"), config.host, 1400)
+        (o,) = (await measure(check, env)).observations
+        made.append((config, replace(o, at=60.0 * n)))
+    return made
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_nobody_is_accused_of_what_lines_and_servers_do(way):
+    for seed in range(8):
+        runs = await three_runs(WAYS[way], random.Random(seed))
+        # A relay that limits flows has never borne a whole call.
+        known = {"verified": frozenset()} if WAYS[way] is served else {}
+        found = find(case(runs, channel="call", **known))
+        sure = [f for f in found if f.certainty in SURE and f.mechanism.interference]
+        assert sure == [], (seed, [o.facts for _, o in runs])
