@@ -11,7 +11,7 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from ipaddress import ip_network
 
-from agent import pace
+from agent import callflow, pace
 from agent.diagnosis import Evidence, usable
 from agent.streams import is_bad, is_stream
 from agent.vantage import ControlResult, Judgement
@@ -135,6 +135,10 @@ class Symptom(StrEnum):
     LOSSY = "lossy"
     HEARD_BADLY = "heard_badly"
     """A stream like a call's, of which too much is lost or late."""
+    CALL_CUT = "call_cut"
+    """What looks like a call lived at first and then fell silent."""
+    SIZE_CUT = "size_cut"
+    """Of padded requests, those on one side of a size are not answered."""
     FLOW_FROZEN = "flow_frozen"
     FLOW_SLOW = "flow_slow"
     PARTLY_SILENT = "partly_silent"
@@ -362,6 +366,8 @@ def _symptom(
         return Symptom.FLOW_FROZEN if pace.froze(o) else Symptom.FLOW_SLOW
     if is_stream(o):
         return Symptom.HEARD_BADLY if is_bad(o) else None
+    if callflow.is_call(o):
+        return _of_call(case, o)
     symptom = symptom_of(o)
     if e.config.informative:
         return None
@@ -377,6 +383,15 @@ def _symptom(
     if symptom is Symptom.DTLS_SILENT and not relays_work:
         return Symptom.UDP_SILENT
     return symptom
+
+
+def _of_call(case: Case, o: Observation) -> Symptom | None:
+    """What a server does to everyone is its own affair."""
+    if case.known.outside.get(o.target) is False:
+        return None
+    if callflow.died(o, callflow.CALL):
+        return Symptom.CALL_CUT
+    return Symptom.SIZE_CUT if callflow.is_split(o) else None
 
 
 CutOff = Mapping[str | None, Sequence[Observation]]

@@ -182,7 +182,7 @@ def check(
 def probe(
     context: typer.Context,
     kind: Annotated[
-        str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer, media")
+        str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer, media, call")
     ],
     target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],
     config: ConfigOption = None,

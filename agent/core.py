@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent import rounds, streams
+from agent import callflow, rounds, streams
 from agent.beside import besides, left_unanswered
 from agent.case import Known
 from agent.checks import environment
@@ -198,7 +198,11 @@ class Core:
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
-        by_reason = {**dict.fromkeys(PACED, fetched), streams.HEARD: rounds.streamed(ran)}
+        played = rounds.streamed(ran)
+        by_reason = {
+            **dict.fromkeys(PACED, fetched),
+            **dict.fromkeys((streams.HEARD, callflow.CUT_OFF), played),
+        }
         shown = tuple(
             self._fold(d, controls, began, by_reason.get(d.reason, concluded)) for d in raw
         )
@@ -241,6 +245,7 @@ class Core:
         kept = self.follower.kept.get(messenger.name, ())
         raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
         raw = streams.heard(raw, messenger, evidence, judgement)
+        raw = callflow.cut(raw, messenger, evidence, judgement)
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
         past = self.follower.remember(followed)
         if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from agent.callrules import CALLS
 from agent.case import HELLO, NAMES
 from agent.case import Symptom as Y
 from agent.gradual import GRADUAL
@@ -416,4 +417,4 @@ _UDP = (
     ),
 )
 
-RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL, *STREAMS)
+RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL, *STREAMS, *CALLS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agent import again, flows, naming, share, streamsigns, transfers, trials
+from agent import again, calls, flows, naming, share, streamsigns, transfers, trials
 from agent.case import (
     UDP,
     Case,
@@ -416,4 +416,5 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     **trials.SIGNS,
     **again.SIGNS,
     **streamsigns.SIGNS,
+    **calls.SIGNS,
 }

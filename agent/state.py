@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from agent.callflow import CUT_OFF, KIND
 from agent.confirm import Named, recount
 from agent.diagnosis import PACED
 from agent.streams import HEARD
@@ -128,6 +129,8 @@ def is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str])
         return any(t.target.probe == "transfer" for t in seen)
     if raw.reason == HEARD:
         return any(t.target.probe == "media" for t in seen)
+    if raw.reason == CUT_OFF:
+        return any(t.target.probe == KIND for t in seen)
     if raw.reason == "addresses":
         return bool(seen)
     worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]

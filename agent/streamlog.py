@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.rounds import Ran
-from agent.streams import is_stream, kept
+from agent.streams import is_kept, kept
 from probes.model import Observation
 
 
@@ -18,7 +18,7 @@ class StreamLog:
 
     def note(self, name: str, ran: Ran, now: float) -> None:
         """Add what a round learned, and forget what is long ago (Unix seconds)."""
-        seen = [o for f in ran.finished for o in f.measured.observations if is_stream(o)]
+        seen = [o for f in ran.finished for o in f.measured.observations if is_kept(o)]
         theirs = self.runs.setdefault(name, {})
         for target in {o.target.name for o in seen} | set(theirs):
             its = [o for o in seen if o.target.name == target]

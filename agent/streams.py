@@ -25,6 +25,11 @@ def is_stream(o: Observation) -> bool:
     return o.target.probe == "media"
 
 
+def is_kept(o: Observation) -> bool:
+    """Do its last runs say more than the newest?"""
+    return o.target.probe in _KEPT_KINDS
+
+
 def is_bad(o: Observation) -> bool:
     """Would nobody want to talk so? Lost or late packets, or none at all that came back."""
     failed = o.failed
@@ -81,6 +86,7 @@ def _words(o: Observation) -> str:
     return f"{late:.0%} of the packets of a stream like a call's come too late{heard}"
 
 
+_KEPT_KINDS = ("media", "call")
 HEARD = "heard_badly"
 """The reason that only a stream can give or take."""
 
@@ -90,5 +96,5 @@ def kept(
 ) -> tuple[Observation, ...]:
     """The runs of one target that are remembered, the newest last."""
     known = {o.id for o in before}
-    new = [o for o in seen if is_stream(o) and o.id not in known]
+    new = [o for o in seen if is_kept(o) and o.id not in known]
     return tuple(o for o in (*before, *new) if 0 <= now - o.at < KEPT_FOR)[-KEPT:]

@@ -10,7 +10,7 @@ from typing import Any
 
 import probes
 
-_NO_PROBES = {"model", "trail", "measure", "registry", "transaction", "twin", "contrast"}
+_NO_PROBES = {"model", "trail", "measure", "registry", "transaction", "twin", "contrast", "lanes"}
 
 
 def _find() -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+from agent.callflow import CUT_OFF
 from agent.case import Differs
 from agent.cli import app
 from config import schema
@@ -237,7 +238,7 @@ def test_vantage_statuses():
 
 def reasons() -> set[str]:
     """What diagnosis and presentation can give as a channel's reason, read from their code."""
-    found: set[str] = set()
+    found = {CUT_OFF}
     for module in ("diagnosis", "present", "verdicts"):
         tree = ast.parse((ROOT / "agent" / f"{module}.py").read_text())
         for node in ast.walk(tree):

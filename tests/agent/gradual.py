@@ -12,6 +12,7 @@ from probes.model import Contrast, Failure, Family, Observation, Role, Step, Tar
 from probes.tcp import TcpProbe
 from probes.transfer import TransferProbe
 from tests.agent.building import control, seen, target
+from tests.agent.calling import CALLING
 from tests.agent.streaming import STREAMS
 from tests.agent.worlds import (
     A1,
@@ -294,4 +295,4 @@ GRADUAL: dict[str, Callable[[], Case]] = {
     "R54": _r54,
 }
 
-WORLDS = {**OTHERS, **GRADUAL, **STREAMS}
+WORLDS = {**OTHERS, **GRADUAL, **CALLING, **STREAMS}

@@ -31,6 +31,8 @@ RESEARCH = {
     Sign.SITE_CLEAN,
     Sign.SITE_BAD,
     Sign.PACE_IS_BAD,
+    Sign.CANARIES_LIVE,
+    Sign.SIZE_SPLIT,
 }
 OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")} | {

@@ -385,3 +385,28 @@ def test_the_shipped_transfers_never_decide(write) -> None:
     transfers = [t for t in everything if t.target.probe == "transfer"]
     assert {t.target.messenger for t in transfers} == {"control", "telegram"}
     assert all(t.informative and t.url.startswith("https://") for t in transfers)
+
+
+CALLED = "{name: flow, channel: call, probe: call, host: 192.0.2.1, port: 1400, fast: true}"
+ACCEPTED = "messengers: [signal]\nmessenger_dirs: [own]\nprofile: research\nrisks: accepted\n"
+
+
+def test_a_call_is_for_the_research_profile(write) -> None:
+    write("own/signal.yaml", messenger_text(targets=[CALLED, SMALL]))
+    research = load(write("callpath.yaml", ACCEPTED))
+    (flow,) = [t.probe for t in research.messengers[0].targets if t.target.name == "flow"]
+    assert (flow.fast, flow.profile, flow.length) == (True, "voip60", 20.0)
+    client = load(write("callpath.yaml", ACCEPTED.partition("profile")[0]))
+    assert "flow" not in {t.target.name for t in client.messengers[0].targets}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seconds", "61"), ("seconds", "1"), ("profile", "keepalive")]
+)
+def test_a_call_that_makes_no_sense(write, problems, key: str, value: str) -> None:
+    write(
+        "own/signal.yaml",
+        messenger_text(targets=[CALLED.replace("fast:", f"{key}: {value}, fast:")]),
+    )
+    (found,) = problems(write("callpath.yaml", ACCEPTED))
+    assert key in f"{found.key} {found.message}"

@@ -18,8 +18,18 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 
 def test_every_kind_is_found() -> None:
-    asked = {"dns", "tcp", "tls", "https", "stun", "turn", "dtls"}
-    assert set(PROBES) == {*asked, "transfer", "media"}
+    assert set(PROBES) == {
+        "dns",
+        "tcp",
+        "tls",
+        "https",
+        "stun",
+        "turn",
+        "dtls",
+        "transfer",
+        "media",
+        "call",
+    }
     with pytest.raises(TypeError):
         PROBES["more"] = PROBES["tcp"]  # type: ignore[index]
 
@@ -62,6 +72,7 @@ def test_public_key_work_is_declared_and_costs_more(
     assert (made.bytes_per_run >= 2000) is handshake
 
 
-def test_only_transfers_are_kept_for_research() -> None:
+def test_only_transfers_and_calls_are_kept_for_research() -> None:
     made = {kind: probe(**NEEDED.get(kind, {})) for kind, probe in PROBES.items()}
-    assert [kind for kind, probe in made.items() if needs_research(probe)] == ["transfer"]
+    kept = [kind for kind, probe in made.items() if needs_research(probe)]
+    assert sorted(kept) == ["call", "transfer"]
