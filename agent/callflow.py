@@ -16,6 +16,8 @@ from probes.model import Diagnosis, Observation, Status
 
 KIND = "call"
 CALL, CANARY, RANDOM, TWIN, CONTROL = "call", "canary", "random", "twin", "control"
+STRANGER = "stun"
+"""The arm of a media stream at a public server."""
 AT_RELAY = (CALL, RANDOM, CANARY)
 LIVES = 0.8
 """Share of a flow's canaries that must be answered for it to have lived."""
@@ -89,15 +91,15 @@ def _answered(o: Observation, arm: str) -> int:
 
 
 def beside(o: Observation) -> str:
-    """The arm at another server: a media stream's control is the twin too, where there is one."""
-    return TWIN if is_call(o) and _asked(o, TWIN) else CONTROL
+    """The arm at another server: the twin's, where there is one."""
+    if _asked(o, TWIN):
+        return TWIN
+    return CONTROL if is_call(o) else STRANGER
 
 
 def at_twin(o: Observation) -> str | None:
     """The arm at the operator's own server, None without one."""
-    if is_call(o):
-        return TWIN if _asked(o, TWIN) else None
-    return CONTROL if o.facts.get("control") == "twin" and _asked(o, CONTROL) else None
+    return TWIN if _asked(o, TWIN) else None
 
 
 def alike(runs: Iterable[Observation], *others: str) -> bool:

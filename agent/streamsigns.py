@@ -82,9 +82,10 @@ def _site_clean(case: Case, group: Group) -> Sighting | None:
 
 
 def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
-    """In this very run: what the line does to everything needs no second one."""
+    """In this very run: what the line does to everything needs no second one. One that fell silent
+    and stayed so lost nothing until then."""
     told = [
-        (o, hearing.bad_beside(run, "twin", "stun"))
+        (o, "silent_after_seconds" not in o.facts and hearing.bad_beside(run, "twin", "stun"))
         for o in group.observations
         if (run := hearing.run_of(o.at, o.facts)) is not None and run.pair("twin", "stun")
     ]

@@ -124,8 +124,8 @@ MEDIA = target("media-r0", probe=CallProbe(), kind="media", host=A1, port=1400, 
 
 def stream(at: float, after: int | None, control_after: int | None = None) -> Failed:
     """One packet a second for a minute; it falls silent after so many."""
-    facts: dict[str, Any] = {"requests": 60, "control_requests": 60, "control": "stun"}
-    for named, count in (("", after), ("control_", control_after)):
+    facts: dict[str, Any] = {"requests": 60, "stun_requests": 60}
+    for named, count in (("", after), ("stun_", control_after)):
         facts[f"{named}answered"] = 60 if count is None else count
         if count is not None:
             facts |= {
