@@ -301,7 +301,7 @@ def config_show(file: Annotated[Path | None, typer.Argument(help="callpath.yaml"
     """The effective configuration, as YAML."""
     import yaml
 
-    from config.loader import effective
+    from config.effective import effective
 
     typer.echo(yaml.safe_dump(effective(_load(file)), sort_keys=False, allow_unicode=True).rstrip())
 

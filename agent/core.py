@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from agent import callflow, rounds, streams
-from agent.beside import besides, left_unanswered
+from agent.beside import besides
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
@@ -65,7 +65,7 @@ class Core:
         self.env, self.manners = environment(config)
         self.outside = OutsideView(config.settings.outside, self.env)
         self.learned = Learned(store, config.calibration)
-        self.saving = Saving(store, self.learned, self._budget)
+        self.saving = Saving(store, self.learned, self.manners.spent)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish
@@ -89,19 +89,17 @@ class Core:
         self.families = BOTH
         self.quiet = 0
         self.ledger = Ledger(figures)
-        self._twin = companion(config)
         research = config.settings.profile == "research"
         self.follower = Follower(
-            self.env, self.manners, research, figures.contrasts_skipped, self._twin
+            self.env, self.manners, research, figures.contrasts_skipped, companion(config)
         )
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
-        self._twin_silent: float | None = None
         self.stream_log = StreamLog()
         self.ready = False
         self.controls_task: asyncio.Task[Controls] | None = None
-        self._restore_budget()
+        self.manners.restore(store.get("bytes_today") or b"")
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
             self.ledger.of(target).proven = self.learned.proven(target)
         self._start_shown()
@@ -134,8 +132,8 @@ class Core:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
-        turn = self.figures.rounds[CONTROL]
-        self.env.beside = besides(self._twin, evidence, self._twin_silent, turn, now)
+        twin, turn = self.follower.twin, self.figures.rounds[CONTROL]
+        self.env.beside = besides(twin, evidence, self.stream_log.twin_silent, turn, now)
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
@@ -192,17 +190,15 @@ class Core:
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
             self.learned.note_round(ran, judgement)
-            self._note_streams(name, ran, now)
+            self.stream_log.note(name, ran, now)
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
-        fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
         played = rounds.streamed(ran)
-        by_reason = {
-            **dict.fromkeys(PACED, fetched),
-            **dict.fromkeys((streams.HEARD, callflow.CUT_OFF), played),
-        }
+        fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
+        by_reason = {**dict.fromkeys(PACED, fetched), streams.HEARD: played}
+        by_reason[callflow.CUT_OFF] = played
         shown = tuple(
             self._fold(d, controls, began, by_reason.get(d.reason, concluded)) for d in raw
         )
@@ -215,11 +211,6 @@ class Core:
         await self.saving.save(states)
         self._flush(name, evidence, shown)
         return shown
-
-    def _note_streams(self, name: str, ran: Ran, now: float) -> None:
-        self.stream_log.note(name, ran, now)
-        if left_unanswered(o for f in ran.finished for o in f.measured.observations):
-            self._twin_silent = now
 
     async def _ask(self, name: str, beat: Beat, undecided: frozenset[str]) -> Ran:
         """What is due; and where something fell of which only a part was asked, the rest of it."""
@@ -244,8 +235,8 @@ class Core:
         judgement, now = controls.judgement, time.time()
         kept = self.follower.kept.get(messenger.name, ())
         raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
-        raw = streams.heard(raw, messenger, evidence, judgement)
-        raw = callflow.cut(raw, messenger, evidence, judgement)
+        for stage in (streams.heard, callflow.cut):
+            raw = stage(raw, messenger, evidence, judgement)
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
         past = self.follower.remember(followed)
         if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):
@@ -465,22 +456,13 @@ class Core:
         f.budget_bytes = self.manners.limits.bytes_per_day
         f.storage_healthy = self.store.healthy
 
-    def _restore_budget(self) -> None:
-        kept = (self.store.get("bytes_today") or b"").decode().split()
-        if len(kept) == 2 and kept[1].isdigit():
-            self.manners.day, self.manners.day_bytes = kept[0], int(kept[1])
-
-    def _budget(self) -> bytes:
-        spent = self.manners.spent_today()
-        return f"{self.manners.day} {spent}".encode()
-
     def take_over(self, old: Core) -> None:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
         self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
-        self.stream_log, self._twin_silent = old.stream_log, old._twin_silent
+        self.stream_log = old.stream_log
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
         self.shown.update({key: d for key, d in old.shown.items() if key in self.shown})

@@ -132,6 +132,16 @@ class Manners:
         self._counted = total
         return self.day_bytes
 
+    def spent(self) -> bytes:
+        """The same for the store: the day and its bytes."""
+        spent = self.spent_today()
+        return f"{self.day} {spent}".encode()
+
+    def restore(self, kept: bytes) -> None:
+        words = kept.decode().split()
+        if len(words) == 2 and words[1].isdigit():
+            self.day, self.day_bytes = words[0], int(words[1])
+
     def forget_old(self) -> None:
         """Drop what no longer limits anything; called once a round, so that memory stays flat."""
         now = time.monotonic()

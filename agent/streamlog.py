@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agent.beside import left_unanswered
 from agent.rounds import Ran
 from agent.streams import is_kept, kept
 from probes.model import Observation
@@ -12,13 +13,17 @@ from probes.model import Observation
 
 @dataclass(slots=True)
 class StreamLog:
-    """The last runs of each media target, by messenger and name, the newest last."""
+    """``runs``: the last of each media target, by messenger and name, the newest last.
+    ``twin_silent``: when the twin last left a whole stream unanswered, Unix seconds."""
 
     runs: dict[str, dict[str, tuple[Observation, ...]]] = field(default_factory=dict)
+    twin_silent: float | None = None
 
     def note(self, name: str, ran: Ran, now: float) -> None:
         """Add what a round learned, and forget what is long ago (Unix seconds)."""
         seen = [o for f in ran.finished for o in f.measured.observations if is_kept(o)]
+        if left_unanswered(seen):
+            self.twin_silent = now
         theirs = self.runs.setdefault(name, {})
         for target in {o.target.name for o in seen} | set(theirs):
             its = [o for o in seen if o.target.name == target]

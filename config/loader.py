@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import difflib
 import json
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -34,11 +35,10 @@ from config.schema import (
     build_probe,
     conflicts,
     controls_model,
-    known_keys,
     messenger_model,
     resolver_problem,
 )
-from config.values import format_duration, is_address, split_address_port, url_host_port
+from config.values import is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES, needs_research
 from probes.wire.twin import parse_key
@@ -62,69 +62,6 @@ LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
 def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
     """The configuration at ``path``, or the defaults; raises ConfigError with every problem."""
     return _Loader(probes).load(path)
-
-
-def effective(config: Config) -> dict[str, Any]:
-    """What the agent goes by, as plain values: ``callpath`` could be written back as a file."""
-    return {
-        "catalogue": config.catalogue,
-        "callpath": config.settings.model_dump(mode="json"),
-        "messengers": [
-            {
-                "messenger": messenger.name,
-                "title": messenger.title,
-                "sources": [
-                    {"url": source.url, "read": source.read.isoformat()}
-                    for source in messenger.sources
-                ],
-                "owner": {
-                    "asns": list(messenger.owner_asns),
-                    "prefixes": list(messenger.owner_prefixes),
-                },
-                "quorum": messenger.quorum,
-                "targets": [_shown(target) for target in messenger.targets],
-            }
-            for messenger in config.messengers
-        ],
-        "controls": [_shown(target) for target in config.controls],
-        "calibration": [
-            {
-                **dataclasses.asdict(entry),
-                "last_answered": entry.last_answered and entry.last_answered.isoformat(),
-            }
-            for entry in config.calibration
-        ],
-    }
-
-
-def _shown(target: TargetConfig) -> dict[str, Any]:
-    """The keys of a target as a file would have them, without those that say nothing."""
-    place = {"url": target.url} if target.url else {"host": target.host, "port": target.port}
-    if target.role is not None:
-        role = {"role": str(target.role), "owner": target.owner, "asn": target.asn}
-    else:
-        role = {"channel": target.target.channel}
-    options = {
-        field.name: getattr(target.probe, field.name) for field in dataclasses.fields(target.probe)
-    }
-    shown = {
-        "name": target.target.name,
-        **role,
-        "probe": target.target.probe,
-        **(place if target.host else {}),
-        "address": list(target.addresses),
-        "family": str(target.family),
-        "timeout": target.timeout and format_duration(target.timeout),
-        "proof": str(target.proof),
-        "interval": target.interval and format_duration(target.interval),
-        "informative": target.informative,
-        **{name: list(v) if isinstance(v, tuple) else v for name, v in options.items()},
-    }
-    return {
-        key: str(value) if isinstance(value, str) else value
-        for key, value in shown.items()
-        if value not in ("", [], None)
-    }
 
 
 class _Loader:
@@ -288,11 +225,7 @@ class _Loader:
     def _messenger(self, file: Any, settings: Settings) -> MessengerConfig:
         targets = tuple(self._target(file.messenger, one) for one in self._allowed(file.targets))
         if (probe := self._probes.get(streams.KIND)) is not None:
-            media, fast = settings.media, tuple(map(str, settings.limits.fast_prefixes))
-            seconds = streams.seconds_of(settings.schedule.media_interval)
-            targets = streams.with_streams(
-                targets, probe, media.targets, media.profile, seconds, fast
-            )
+            targets = streams.with_streams(targets, probe, settings)
         return MessengerConfig(
             file.messenger,
             file.title,
@@ -421,6 +354,23 @@ class _Loader:
                 message = f"{name} is already the name of the target in line {first[name]}"
                 self._problems.append(document.problem(path, message))
             first.setdefault(name, document.line(path))
+
+
+def known_keys(model: Any, path: KeyPath) -> list[str]:
+    """The keys that may stand at ``path``, where targets carry the kind of their probe in it."""
+    for part in path:
+        if isinstance(part, int):
+            model = typing.get_args(model)[0]
+        elif isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[part].annotation
+        else:  # the tagged union of targets
+            union = typing.get_args(model)[0]
+            model = next(
+                one
+                for one in (typing.get_args(union) or (union,))
+                if typing.get_args(one.model_fields["probe"].annotation) == (part,)
+            )
+    return list(model.model_fields)
 
 
 def _written_path(loc: KeyPath, kind: str) -> KeyPath:

@@ -488,20 +488,3 @@ def schema(probes: Mapping[str, type] = PROBES) -> dict[str, Any]:
         "messenger": messenger_model(probes).model_json_schema(),
         "controls": controls_model(probes).model_json_schema(),
     }
-
-
-def known_keys(model: Any, path: KeyPath) -> list[str]:
-    """The keys that may stand at ``path``, where targets carry the kind of their probe in it."""
-    for part in path:
-        if isinstance(part, int):
-            model = typing.get_args(model)[0]
-        elif isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
-        else:  # the tagged union of targets
-            union = typing.get_args(model)[0]
-            model = next(
-                one
-                for one in (typing.get_args(union) or (union,))
-                if typing.get_args(one.model_fields["probe"].annotation) == (part,)
-            )
-    return list(model.model_fields)

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from config.model import TargetConfig
+from config.schema import Settings
 from probes.model import Channel, Family, Proof, Target
 from probes.net.address import parse, prefix_of
 
@@ -20,31 +21,27 @@ _RELAYS = ("stun", "turn")
 
 
 def with_streams(
-    targets: Sequence[TargetConfig],
-    probe: Any,
-    count: int,
-    profile: str,
-    seconds: float,
-    fast_prefixes: Sequence[str],
+    targets: Sequence[TargetConfig], probe: Any, settings: Settings
 ) -> tuple[TargetConfig, ...]:
-    """``targets`` and streams to ``count`` of the relays among them: those surest to answer, in
-    different networks. A file that has streams of its own is left as it is.
+    """``targets`` and streams to ``media.targets`` of the relays among them: those surest to
+    answer, in different networks. A file that has streams of its own is left as it is.
 
-    ``seconds``: how long they are, 0 for as long as the profile says. A voice's rate goes only to
-    where ``fast_prefixes`` allow it; elsewhere the stream is slow. They decide nothing of the
-    quorum, and are trusted when their relay is.
+    A voice's rate goes only to where ``limits.fast_prefixes`` allow it; elsewhere the stream is
+    slow. They decide nothing of the quorum, and are trusted when their relay is.
     """
+    media, prefixes = settings.media, tuple(map(str, settings.limits.fast_prefixes))
+    seconds = seconds_of(settings.schedule.media_interval)
     if any(t.target.probe == KIND for t in targets):
         return tuple(targets)
     names = {t.target.name for t in targets}
     made = []
-    for relay in _chosen([t for t in targets if _is_relay(t)], count):
+    for relay in _chosen([t for t in targets if _is_relay(t)], media.targets):
         name = PREFIX + relay.target.name
         if name in names:
             continue
         options: dict[str, Any] = {"seconds": seconds}
-        if _is_fast(relay, fast_prefixes):
-            options["profile"] = profile
+        if _is_fast(relay, prefixes):
+            options["profile"] = media.profile
         if "dress" in {field.name for field in dataclasses.fields(relay.probe)}:
             options["dress"] = relay.probe.dress
         made.append(

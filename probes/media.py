@@ -11,21 +11,21 @@ All figures are of the round trip, except where the operator's own server counts
 from __future__ import annotations
 
 import asyncio
-import bisect
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from probes.model import Fact, Failure, Step
+from probes.model import Failure, Step
 from probes.net.environment import Beside
 from probes.net.errors import NotMeasured, Refusal
 from probes.net.knock import knock
 from probes.net.streams import Played, Send, Stream, Streams
 from probes.stun import note_answer, round_trip_bytes
 from probes.trail import Peer, Trail
+from probes.trains import Lane, distribution, disturbed, every, start_of
 from probes.twin import Dress as TwinDress
 from probes.twin import ask_tally, shaped
 from probes.wire import paired, quality, stun, twin
@@ -69,12 +69,6 @@ FIRST = (0.0, 0.1, 0.3, 0.6, 1.0)
 KNOCKS = 1 / 6
 """Seconds between two SYNs to the owner's other servers, in turn, beside a fast train."""
 HALF = 0.5
-LATE_SHARE, LATE = 0.05, 0.5
-"""A run of which so many packets left later than this share of their interval was disturbed by this
-host itself; of a slow train nothing below ``LATE_LEAST`` seconds."""
-LATE_LEAST = 0.02
-_CHUNK = 200
-"""Answers read before others get their turn."""
 _TWIN_DRESSES = {
     stun.Dress.BARE: TwinDress.STUN_BARE,
     stun.Dress.ICE: TwinDress.STUN_ICE,
@@ -153,44 +147,6 @@ class MediaProbe:
 PROBE = MediaProbe
 
 
-@dataclass(slots=True)
-class Lane:
-    """One stream with what reads its answers: the number of the packet answered. ``note`` gets
-    each answer that is ours."""
-
-    name: str
-    stream: Stream
-    read: Callable[[bytes], int]
-    strays: int = 0
-    packets: list[Packet] = field(default_factory=list)
-
-    def settle(self, played: Played, start: int) -> Iterator[None]:
-        """Match what came to what was sent, a part at a time. ``start``: Unix nanoseconds."""
-        first: dict[int, int] = {}
-        copies: dict[int, int] = {}
-        for count, received in enumerate(played.received, 1):
-            try:
-                number = self.read(received.data)
-            except WireError:
-                self.strays += 1
-                continue
-            copies[number] = copies.get(number, 0) + 1
-            first.setdefault(number, received.at)
-            if not count % _CHUNK:
-                yield
-        order = {number: rank for rank, number in enumerate(first)}
-        self.packets = [
-            Packet(
-                (sent - start) / 1e9,
-                max(0.0, (first[number] - sent) / 1e9) if number in first else None,
-                copies.get(number, 0),
-                order.get(number),
-            )
-            for number, sent in enumerate(played.sent)
-            if sent
-        ]
-
-
 class _Run:
     """One run at one address."""
 
@@ -213,7 +169,7 @@ class _Run:
             knocks = await knocking
         finally:
             knocking.cancel()
-        if _disturbed(played, probe.pace.interval):
+        if disturbed(played, probe.pace.interval):
             raise NotMeasured("probe_fault")
         self._note(lanes, played)
         self._note_knocks(lanes[0].packets, knocks)
@@ -238,7 +194,7 @@ class _Run:
         ]
         watch = self._watch(lanes) if self._trail.env.watch is not None and len(lanes) > 2 else None
         played = await self._streams.play(wanted, self._trail.env.source, watch)
-        start = _start(wanted, played)
+        start = start_of(wanted, played)
         for lane, its in zip(lanes, played, strict=True):
             for _ in lane.settle(its, start):
                 await asyncio.sleep(0)
@@ -250,7 +206,7 @@ class _Run:
         assert show is not None
 
         def watched(played: Sequence[Played]) -> None:
-            start = _start([lane.stream for lane in lanes], played)
+            start = start_of([lane.stream for lane in lanes], played)
             figures: dict[str, Quality] = {}
             for lane, its in zip(lanes, played, strict=True):
                 now = Lane(lane.name, lane.stream, lane.read)
@@ -275,7 +231,7 @@ class _Run:
     def _lanes(self, padded: bool) -> list[Lane]:
         """The train first, then what runs beside it."""
         probe, pace = self._probe, self._probe.pace
-        train = _every(pace.interval, probe.length)
+        train = every(pace.interval, probe.length)
         half = pace.interval / 2
         firsts = paired.turns(len(train), os.urandom(len(train) // 8 + 2))
         ours = [at if first else at + half for at, first in zip(train, firsts, strict=True)]
@@ -285,11 +241,11 @@ class _Run:
             lanes.append(self._control_lane(self._beside, lanes[0].stream, theirs))
         if probe.research and (self._beside is None or not self._beside.key):
             lanes.append(self._dress_lane(theirs, pace.size if padded else 0))
-        slow = _every(SLOW, probe.length, SLOW / 3)
+        slow = every(SLOW, probe.length, SLOW / 3)
         if probe.research:
             lanes.append(self._stun_lane("companion", slow, 0))
         flow = f"{self._peer.address} {self._peer.port} {probe.dress}"
-        lanes.append(self._stun_lane("long", _every(LONG, probe.length, 2 * SLOW / 3), 0, flow))
+        lanes.append(self._stun_lane("long", every(LONG, probe.length, 2 * SLOW / 3), 0, flow))
         return lanes
 
     def _stun_lane(self, name: str, times: Sequence[float], size: int, flow: str = "") -> Lane:
@@ -338,7 +294,7 @@ class _Run:
         shorter queue; to a stranger once a second, or half as often as a slow train."""
         if not beside.key:
             fast = self._probe.pace.interval < SLOW
-            times = _every(SLOW, self._probe.length, SLOW / 2) if fast else train[::2]
+            times = every(SLOW, self._probe.length, SLOW / 2) if fast else train[::2]
             where = beside.address, beside.port
             return self._questions("control", where, stun.Dress.BARE, times, 0)
         flow, now, key = self._twin_flow, time.time(), beside.key
@@ -374,7 +330,7 @@ class _Run:
             return []
         began = time.monotonic()
         waiting: list[tuple[float, asyncio.Task[float | None]]] = []
-        for number, at in enumerate(_every(KNOCKS, self._probe.length)):
+        for number, at in enumerate(every(KNOCKS, self._probe.length)):
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
             site = self._trail.sites[number % len(self._trail.sites)]
             sent = time.monotonic() - began
@@ -395,7 +351,7 @@ class _Run:
             facts["send_lateness_seconds"] = round(late[len(late) // 2], 5)
         by_name = {lane.name: lane.packets for lane in lanes}
         facts |= quality.facts(quality.quality(by_name["target"], sound))
-        facts |= _distribution(by_name["target"], "")
+        facts |= distribution(by_name["target"], "")
         for name in ("companion", "long"):
             if packets := by_name.get(name):
                 facts[f"{name}_requests"] = len(packets)
@@ -403,7 +359,7 @@ class _Run:
                 facts[f"{name}_bad_ratio"] = round(quality.quality(packets, sound).bad or 0.0, 4)
         if self._beside is not None and (control := by_name["control"]):
             self._note_control(self._beside.kind, by_name["target"], control)
-            facts |= _distribution(control, f"{self._beside.kind}_")
+            facts |= distribution(control, f"{self._beside.kind}_")
         if dress := by_name.get("dress"):
             self._note_control("dress", by_name["target"], dress)
 
@@ -462,41 +418,6 @@ class _Run:
         raise TimeoutError(f"none of {len(lane.packets)} answered")
 
 
-def _every(interval: float, length: float, after: float = 0.0) -> list[float]:
-    """Times from ``after`` on, for ``length`` seconds."""
-    return [after + number * interval for number in range(max(1, int(length / interval + 1e-6)))]
-
-
 def _beside(known: Sequence[Beside], address: str) -> Beside | None:
     """The first that is reached over the same family."""
     return next((b for b in known if (":" in b.address) == (":" in address)), None)
-
-
-def _start(streams: Sequence[Stream], played: Sequence[Played]) -> int:
-    """When all of them began, by what left first: Unix nanoseconds, 0 when nothing did."""
-    for stream, its in zip(streams, played, strict=True):
-        for send, at, late in zip(stream.sends, its.sent, its.late, strict=False):
-            if at:
-                return at - int((send.at + late) * 1e9)
-    return 0
-
-
-def _disturbed(played: Sequence[Played], interval: float) -> bool:
-    """Did this host itself spoil the run?"""
-    if any(it.stepped or it.overflowed for it in played):
-        return True
-    late = played[0].late
-    most = max(LATE_LEAST, LATE * interval)
-    return sum(it > most for it in late) > LATE_SHARE * len(late)
-
-
-def _distribution(packets: Sequence[Packet], prefix: str) -> dict[str, Fact]:
-    """How many round trips fell into each of ``quality.RTT_BOUNDS``, and their sum."""
-    rtts = [p.rtt for p in packets if p.rtt is not None]
-    counts = [0] * (len(quality.RTT_BOUNDS) + 1)
-    for rtt in rtts:
-        counts[bisect.bisect_left(quality.RTT_BOUNDS, rtt)] += 1
-    return {
-        f"{prefix}rtt_buckets": tuple(map(str, counts)),
-        f"{prefix}rtt_sum_seconds": round(sum(rtts), 6),
-    }

@@ -9,7 +9,8 @@ import pytest
 
 import config
 from config.document import read_yaml
-from config.loader import effective, load
+from config.effective import effective
+from config.loader import load
 from config.model import ConfigError
 from config.schema import Settings
 from tests.config.conftest import messenger_text
@@ -200,7 +201,9 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
             "twin.key_file",
             "cannot be read: No such file",
         ),
-        ("media: {profile: voip20}", 1, "media", "not in this version"),
+        ("media: {profile: voip20}", 1, "media.profile", "needs profile: research"),
+        ("media: {profile: voice}", 1, "media.profile", "'keepalive'"),
+        ("media: {targets: 65}", 1, "media.targets", "less than or equal to 64"),
         ("localise: {enabled: true}", 1, "localise", "not in this version"),
         ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
         ("history: {keep: 60d}", 1, "history", "not in this version"),
