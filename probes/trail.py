@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import ssl
 import time
@@ -13,7 +12,7 @@ from typing import ClassVar, Protocol
 
 from probes.model import Fact, Failure, Step, StepResult
 from probes.net.environment import Environment
-from probes.net.errors import Refusal
+from probes.net.errors import Refusal, of_errno
 from probes.wire.error import WireError
 
 NETWORK_ERRORS = (OSError, EOFError, WireError, Refusal)
@@ -128,21 +127,6 @@ class Trail:
         self.env.traffic.add(bytes_sent, bytes_received)
 
 
-_BY_ERRNO = {
-    errno.ECONNREFUSED: Failure.REFUSED,
-    errno.ECONNRESET: Failure.RESET,
-    errno.EPIPE: Failure.CLOSED,  # written after a FIN; after an RST the first word is ECONNRESET
-    errno.ECONNABORTED: Failure.RESET,
-    errno.ETIMEDOUT: Failure.TIMEOUT,
-    errno.EHOSTUNREACH: Failure.UNREACHABLE,
-    errno.ENETUNREACH: Failure.UNREACHABLE,
-    errno.ENETDOWN: Failure.UNREACHABLE,
-    errno.EADDRNOTAVAIL: Failure.UNREACHABLE,
-    errno.EINVAL: Failure.UNREACHABLE,  # no route for this scope (a link-local address, say)
-    errno.EPERM: Failure.BLOCKED_LOCALLY,  # the host's own firewall
-    errno.EACCES: Failure.BLOCKED_LOCALLY,
-}
-
 # X509_V_ERR_* of OpenSSL's x509_vfy.h
 _BY_VERIFY_CODE = {
     2: Failure.UNKNOWN_ISSUER,  # UNABLE_TO_GET_ISSUER_CERT
@@ -173,7 +157,7 @@ def classify(error: BaseException) -> Failure:
         case EOFError():
             return Failure.CLOSED
         case OSError():
-            return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
+            return of_errno(error.errno)
     return Failure.OTHER
 
 

@@ -22,7 +22,7 @@ from agent.scheduler import Beats
 from config import loader
 from config.model import Config
 from exporters.feed import AgentFigures
-from probes.net import address, knock, stream, tls, udp
+from probes.net import address, datagram, knock, stream, tls, udp
 from tests.lab import catalogue
 from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
@@ -131,6 +131,7 @@ class VirtualWorld:
         own = frozenset({CLIENT_V4, *((CLIENT_V6,) if self._ipv6 else ())})
         with (
             mock.patch.object(udp, "socket", module),
+            mock.patch.object(datagram, "socket", module),
             mock.patch.object(stream, "socket", module),
             mock.patch.object(knock, "socket", module),
             mock.patch.object(address, "socket", module),
