@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from agent.checks import environment, to_check
+from agent.enginedoor import EngineDoor
 from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
@@ -71,7 +72,8 @@ async def probe_once(
     else:
         check = _build(kind, target, known, dict(options), env)
     check = dataclasses.replace(check, rfc_timers=rfc_timers)
-    measured = await measure(check, env)
+    async with EngineDoor() as env.streams:
+        measured = await measure(check, env)
     if not measured.observations:
         raise UsageProblem("no address of a family that this host can use")
     return measured.observations
