@@ -14,6 +14,7 @@ from agent.beside import besides, over_udp
 from agent.checks import environment, to_check
 from agent.companion import companion
 from agent.diagnosis import Evidence
+from agent.enginedoor import EngineDoor
 from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
@@ -86,7 +87,8 @@ async def probe_once(
         raise UsageProblem(f"{kind} so is not for the client profile: it needs profile: research")
     if hasattr(check.probe, "stream_packets"):
         env.beside = await _beside(config, check, env)
-    measured = await measure(check, env)
+    async with EngineDoor() as env.streams:
+        measured = await measure(check, env)
     if not measured.observations:
         raise UsageProblem("no address of a family that this host can use")
     return measured.observations

@@ -42,6 +42,7 @@ async def run_check(
         return await round_task
     finally:
         await core.stop()
+        await core.engine.close()
         store.close()
 
 

@@ -14,6 +14,7 @@ from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
 from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, paced, starting, works
+from agent.enginedoor import EngineDoor
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.knobs import knobs_of
 from agent.learned import Learned
@@ -63,6 +64,7 @@ class Core:
         self.store = store
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
+        self.env.streams = self.engine = EngineDoor()
         self.outside = OutsideView(config.settings.outside, self.env)
         self.learned = Learned(store, config.calibration)
         self.saving = Saving(store, self.learned, self.manners.spent)
@@ -460,6 +462,7 @@ class Core:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
+        self.env.streams, self.engine = old.env.streams, old.engine  # long-lived flows go on
         self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
         self.stream_log = old.stream_log

@@ -19,10 +19,13 @@ from probes.net.streams import Played, Stream, Watch
 
 log = logging.getLogger(__name__)
 
-DIED = "engine_died"
 OVERDUE = 5.0
 """Seconds after its last stream by which a play is told; an engine that is later hangs."""
 PATIENCE = 2.0
+
+
+def _died() -> NotMeasured:
+    return NotMeasured("engine_died")
 
 
 class _Play:
@@ -48,7 +51,7 @@ class _Play:
 
     def fail(self) -> None:
         if not self.result.done():
-            self.result.set_exception(NotMeasured(DIED))
+            self.result.set_exception(_died())
 
 
 class _Engine:
@@ -74,23 +77,21 @@ class _Engine:
                     play.take(frame)
         except Exception:
             log.exception("the media engine talks nonsense")
-        finally:
-            self.alive = False
-            if self.plays:
-                log.error("the media engine ended in the middle of a play")
-            for play in self.plays.values():
-                play.fail()
-            self.writer.close()
-            await self._end()
+        if self.plays:
+            log.error("the media engine ended in the middle of a play")
+        await self._end()
 
     async def close(self) -> None:
         """Close our end: the process ends by itself."""
-        self.alive = False
         self._reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reading
+        await asyncio.gather(self._reading, return_exceptions=True)
+        await self._end()
 
     async def _end(self) -> None:
+        self.alive = False
+        for play in self.plays.values():
+            play.fail()
+        self.writer.close()
         try:
             async with asyncio.timeout(PATIENCE):
                 await self.process.wait()
@@ -141,7 +142,7 @@ class EngineDoor:
         except TimeoutError:
             log.error("the media engine does not answer; starting it anew")
             engine.kill()
-            raise NotMeasured(DIED) from None
+            raise _died() from None
         finally:
             del engine.plays[number]
             if engine.alive and (not play.result.done() or play.result.cancelled()):
@@ -159,7 +160,7 @@ class EngineDoor:
                     self._engine = await _start()
                 except OSError as error:
                     log.error("the media engine cannot start: %s", error)
-                    raise NotMeasured(DIED) from error
+                    raise _died() from error
             return self._engine
 
 

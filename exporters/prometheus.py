@@ -318,6 +318,7 @@ class Collector:
 
 SKIP_REASONS = (
     "byte_budget",
+    "engine_died",
     "handshake_rate",
     "min_interval",
     "no_engine",

@@ -46,6 +46,9 @@ DOORS = {
 
 SOCKET_DOORS = {
     "probes/net",
+    "agent/engine.py",
+    "agent/enginedoor.py",
+    "agent/engineflows.py",
     "agent/network.py",
     "agent/twindoor.py",
     "agent/webdoor.py",

@@ -54,7 +54,8 @@ def send(sock: socket.socket, data: bytes, drain_errors: Callable[[], int]) -> i
         try:
             sock.send(data)
         except OSError as error:
-            if not drain_errors():
+            # What is too large is said there as well, and would be again.
+            if not drain_errors() or error.errno == errno.EMSGSIZE:
                 if error.errno in (errno.EAGAIN, errno.ENOBUFS):
                     raise Refusal(Failure.OTHER, "the host's send buffer is full") from error
                 raise
@@ -86,13 +87,14 @@ def icmp_failures(messages: list[tuple[int, int, bytes]]) -> Iterator[Failure]:
             (socket.IPPROTO_IPV6, IPV6_RECVERR),
         ):
             continue
-        _errno, origin, icmp_type, code, _pad, _info, _data = _EXTENDED_ERROR.unpack(data[:16])
+        number, origin, icmp_type, code, _pad, _info, _data = _EXTENDED_ERROR.unpack(data[:16])
         if origin == 2:  # SO_EE_ORIGIN_ICMP; type 3 is destination unreachable (RFC 792)
             if icmp_type == 3:
                 yield _icmp4(code)
         elif origin == 3 and icmp_type == 1:  # SO_EE_ORIGIN_ICMP6, RFC 4443 section 3.1
             yield _icmp6(code)
-        elif origin == 1:  # SO_EE_ORIGIN_LOCAL: this host found no way out
+        elif origin == 1 and number != errno.EMSGSIZE:
+            # SO_EE_ORIGIN_LOCAL: this host found no way out
             yield Failure.UNREACHABLE
 
 

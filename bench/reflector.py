@@ -1,0 +1,20 @@
+"""Returns every datagram to where it came from; says on which port."""
+
+from __future__ import annotations
+
+import socket
+
+
+def main() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.bind(("127.0.0.1", 0))
+        print(sock.getsockname()[1], flush=True)
+        buffer = bytearray(2048)
+        while True:
+            size, peer = sock.recvfrom_into(buffer)
+            sock.sendto(memoryview(buffer)[:size], peer)
+
+
+if __name__ == "__main__":
+    main()
