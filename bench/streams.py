@@ -243,7 +243,7 @@ async def _busy(folder: Path) -> AsyncIterator[None]:
 @contextlib.contextmanager
 def reflector() -> Iterator[int]:
     """A process that returns every datagram; gives its port."""
-    command = [sys.executable, "-m", "bench.reflector"]
+    command = [sys.executable, "-m", "tests.lab.reflector", "127.0.0.1", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
