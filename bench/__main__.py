@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, diagnosing, footprint, profile, scale, streams
+from bench import accuracy, cost, diagnosing, footprint, profile, scale, streams
 
 BENCHES = {
     "footprint": footprint.main,
@@ -16,6 +16,7 @@ BENCHES = {
     "profile": profile.main,
     "diagnosing": diagnosing.main,
     "streams": streams.main,
+    "accuracy": accuracy.main,
 }
 
 

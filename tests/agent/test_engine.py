@@ -309,6 +309,29 @@ async def test_a_flood_of_answers_is_counted_and_not_kept(door: EngineDoor) -> N
     assert {len(answer.data) for answer in played.received} == {1500}
 
 
+def test_what_had_come_and_was_not_read_yet_came_in_time() -> None:
+    """The loop may be behind: the receive times are the kernel's all the same."""
+    told: list[bytes] = []
+    with udp_socket() as server:
+        stream = to(server.getsockname()[1], sends(1))
+        order = decode_order(encode_play(7, [stream], ANYWHERE, False))
+        assert isinstance(order, Play)
+        run = engine_module.Run(order, told.append)
+        flow = Flows().take(order.parts[0], ANYWHERE, lambda flow: None)
+        one = engine_module.Stream(run, 0, order.parts[0], flow)
+        one.act(time.monotonic_ns())
+        _, peer = server.recvfrom(10)
+        for n in range(100):
+            server.sendto(bytes([n]), peer)
+        one.finish()
+        run.finish()
+    gathering = Gathering([stream])
+    assert gathering.add(told[0])
+    (played,) = gathering.played()
+    assert numbers(played) == list(range(engine_module.KEPT_PER_SEND + engine_module.KEPT_BESIDE))
+    assert len(played.received) + played.overflowed == 100
+
+
 def test_what_was_due_long_ago_is_not_made_up_for() -> None:
     """A process that was stopped for a while must not send all at once what it missed."""
     told: list[bytes] = []
