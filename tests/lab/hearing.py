@@ -228,6 +228,7 @@ INNOCENT = (
     World("7 % in runs of 10 on each stream", streams_apart(0.07, 10)),
     World("evening congestion", and_then(near(0.01), lambda seed: Drifting(seed, 0.3, 0.15))),
     World("a slow line, 96 kbit/s", link(12_000, 6_000)),
+    World("a line with room for one of both streams", link(7_400, 6_000)),
     World("a slow line with others on it", link(32_000, 16_000, others=14_000)),
     World("a shaped line, 110 kbit/s after 20 kB", link(13_750, 8_000, allowance=20_000)),
     World("5 points more on the transit to the operator", and_then(near(0.02), transit(0.05))),

@@ -11,6 +11,7 @@ from probes.net.address import Source
 from probes.net.streams import Played, Send, Stream
 from probes.wire import stun
 from probes.wire.quality import Packet, quality
+from tests.lab import hearing
 from tests.lab.actions import Drop
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
@@ -181,6 +182,20 @@ def test_a_full_queue_drops_and_delays():
     both = [quality(seen[name], 0.02) for name in ("target", "twin")]
     assert 0.1 < both[0].lost + both[1].lost < 0.6
     assert both[0].rtt_p95 > 0.3
+
+
+def test_who_always_comes_second_loses_all():
+    """Why target and control take turns in a random order."""
+
+    def losses(sends: list[Event]) -> list[float]:
+        seen = played(sends, [Queue(148 * 50.0, 6_000)], 0)
+        return [quality(seen[name], 0.02).lost for name in ("target", "twin")]
+
+    step = enumerate(("target", "twin"))
+    orderly = sorted(Event(n / 50 + k / 100, name, n) for k, name in step for n in range(1500))
+    assert abs(losses(orderly)[0] - losses(orderly)[1]) > 0.9
+    by_turns = losses(hearing.sends(hearing.VOIP20, 1, beside=False))
+    assert by_turns[0] == pytest.approx(by_turns[1], abs=0.03)
 
 
 def test_a_bucket_lets_the_first_pass():

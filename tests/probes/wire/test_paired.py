@@ -84,6 +84,8 @@ def test_paces_may_differ():
     slow = lossy(rng, 0.02, pace=6)
     assert compare(lossy(rng, 0.15), slow, 0.02).worse
     assert not compare(lossy(rng, 0.02), slow, 0.02).worse
+    alike = compare(lossy(rng, 0.1), lossy(rng, 0.1, pace=6), 0.02)
+    assert abs(alike.z) < 2
 
 
 def test_seconds_that_one_of_them_missed_do_not_count():
