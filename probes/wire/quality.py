@@ -348,8 +348,11 @@ def _dispersion(sent: Sequence[Packet]) -> float | None:
     return squares / (share * (1 - share) * (len(full) - 1))
 
 
+_TINY = 1e-6  # seconds: no two packets leave closer together
+
+
 def _worst(marks: Sequence[bool], spacing: float) -> float | None:
-    size = round(WINDOW / spacing) if spacing > 0 else 0
+    size = round(WINDOW / spacing) if spacing > _TINY else 0
     if size < WINDOW_PACKETS or size > len(marks):
         return None
     sums = [0, *accumulate(marks)]
