@@ -118,7 +118,7 @@ _NAMES = (
         "dns_tamper",
         0.90,
         "questions for the name are not answered, those for other names in between are",
-        firm=(S.PUBLIC_RESOLVER,),
+        firm=(S.PUBLIC_RESOLVER, S.FULL_EVIDENCE),
     ),
     Rule(
         "R07",
