@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from math import comb
 
@@ -36,29 +35,3 @@ def rank_sum(low: Sequence[float], high: Sequence[float]) -> float:
             for u in range(n * m, others - 1, -1):
                 ways[j][u] += ways[j - 1][u - others]
     return sum(ways[n][: beaten + 1]) / comb(n + m, n)
-
-
-def at_least(count: int, of: int, share: float) -> float:
-    """The chance of that many or more among ``of`` that have ``share`` each, independently."""
-    if count <= 0:
-        return 1.0
-    if count <= of * share:
-        return max(0.0, 1 - at_most(count - 1, of, share))
-    total = 0.0
-    for n in range(count, of + 1):  # they only become fewer
-        total += (chance := binomial(n, of, share))
-        if chance < 1e-12 * total:
-            break
-    return total
-
-
-def at_most(count: int, of: int, share: float) -> float:
-    return math.fsum(binomial(n, of, share) for n in range(min(count, of) + 1))
-
-
-def binomial(n: int, of: int, share: float) -> float:
-    """The chance of just ``n``."""
-    if not 0 < share < 1:
-        return float(n == (of if share >= 1 else 0))
-    chosen = math.lgamma(of + 1) - math.lgamma(n + 1) - math.lgamma(of - n + 1)
-    return math.exp(chosen + n * math.log(share) + (of - n) * math.log1p(-share))

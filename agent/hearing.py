@@ -17,31 +17,20 @@ path; where TCP is clean, somebody sorts. A worse dress decides by itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from agent.chance import at_least, at_most
 from probes.model import Mechanism
-from probes.wire import emodel
-from probes.wire.paired import LOSS, wilson
+from probes.wire.badness import BAD, SURE, is_lossy, sounds_bad
+from probes.wire.chance import at_least, at_most
+from probes.wire.paired import LOSS
 
 CONTROLS = ("dress", "tcp", "twin", "stun")
-BAD = 0.05
-BASE = 0.02
-"""Lost or late packets that any line may have."""
-POOR = 3.6
-"""MOS (G.711 with concealment) below which a call is bad."""
-PLAIN = 3 * BAD
-"""So much is bad however it is spread over the run."""
-SURE = 0.01
 CLEARLY = 1e-5
 """Chance of so few bad round trips over TCP, had they the stream's share: all else that keeps a bad
 path from being called a filter hangs on it."""
-ONE_SIDED = 2.326
-"""Standard deviations for that."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
 STEADY = 0.25
@@ -138,13 +127,13 @@ def hear(runs: Sequence[Run]) -> Heard:
 
 
 def _cause(runs: Sequence[Run]) -> tuple[Mechanism | None, bool]:
-    general = _agree(runs, lambda run: is_bad(run) and _bad_beside(run, "twin", "stun"))
+    general = _agree(runs, lambda run: is_bad(run) and bad_beside(run, "twin", "stun"))
     if rate_limited(runs) and not general:
         return Mechanism.RATE_LIMITED, False
     if targeted(runs):
         return Mechanism.MEDIA_DEGRADED_TARGETED, True
-    if _agree(runs, lambda run: _worse(run, "twin") or _worse(run, "stun")):
-        return Mechanism.PATH_DEGRADED, _agree(runs, lambda run: _bad_beside(run, "tcp", "dress"))
+    if _agree(runs, lambda run: worse(run, "twin") or worse(run, "stun")):
+        return Mechanism.PATH_DEGRADED, _agree(runs, lambda run: bad_beside(run, "tcp", "dress"))
     return (Mechanism.MEDIA_DEGRADED_GENERAL, True) if general else (None, False)
 
 
@@ -157,44 +146,18 @@ def is_bad(run: Run) -> bool:
     So much must be seen, and more than a line with 2 % shows in one of a hundred runs: of thirty
     packets four are needed, of 1,500 seventy-five. Runs of lost packets count for fewer.
     """
-    return _is_bad(run.bad_ratio, run.requests, run.burst_ratio) or _is_poor(run)
+    return sounds_bad(run.bad_ratio, run.requests, run.burst_ratio, run.mouth_to_ear)
 
 
-def _is_bad(share: float, requests: int, burst_ratio: float = 1.0) -> bool:
-    if share < BAD:
-        return False
-    if share >= PLAIN and at_least(round(share * requests), requests, BASE) < SURE:
-        return True
-    count, of = _effective(share, requests, burst_ratio)
-    return at_least(count, of, BASE) < SURE
-
-
-def _is_poor(run: Run) -> bool:
-    """Even with the least loss that the sample allows?"""
-    if run.mouth_to_ear is None:
-        return False
-    count, of = _effective(run.bad_ratio, run.requests, run.burst_ratio)
-    least = wilson(count, of, ONE_SIDED)[0]
-    percent = 100 * emodel.one_way(least)
-    return emodel.mos(emodel.G711_PLC, run.mouth_to_ear, percent, run.burst_ratio) < POOR
-
-
-def _effective(share: float, requests: int, burst_ratio: float) -> tuple[int, int]:
-    """Of how many independent packets the count tells as much: with two states of which one loses
-    everything, counts vary 2 BurstR - 1 times as much as of independent loss."""
-    of = math.floor(requests / (2 * max(1.0, burst_ratio) - 1))
-    return round(share * of), of
-
-
-def _worse(run: Run, control: str) -> bool:
+def worse(run: Run, control: str) -> bool:
     pair = run.pair(control)
     return pair is not None and pair.worse
 
 
-def _bad_beside(run: Run, *controls: str) -> bool:
+def bad_beside(run: Run, *controls: str) -> bool:
     """Was a control bad too, so that the target is not alone?"""
     pairs = [pair for pair in run.pairs if pair.control in controls]
-    return any(_is_bad(pair.bad_ratio, pair.requests) and not pair.worse for pair in pairs)
+    return any(is_lossy(pair.bad_ratio, pair.requests) and not pair.worse for pair in pairs)
 
 
 # --- the last runs ---
@@ -208,9 +171,9 @@ def targeted(runs: Sequence[Run]) -> bool:
     """Worse in two of the last three runs than the same relay in another dress. Or than the same
     shape elsewhere, while the same site is clean over TCP: the one excludes the line, which may
     treat UDP worse than TCP, the other the path."""
-    if _agree(runs, lambda run: _worse(run, "dress")):
+    if _agree(runs, lambda run: worse(run, "dress")):
         return True
-    return _agree(runs, lambda run: _worse(run, "twin")) and clean_over_tcp(runs)
+    return _agree(runs, lambda run: worse(run, "twin")) and clean_over_tcp(runs)
 
 
 def clean_over_tcp(runs: Sequence[Run]) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from probes.wire import emodel
+from probes.wire.chance import wilson
 from probes.wire.quality import Packet, Quality, bad_marks, quality
 
 BLOCK = 1.0
@@ -176,16 +177,6 @@ def direction(sent: int, arrived: int, answered: int) -> Direction:
 
 
 _ONE_WAY = 0.05
-
-
-def wilson(count: float, of: float, z: float = 2.576) -> tuple[float, float]:
-    """Wilson's interval for a share; (0, 1) when there is nothing to tell from."""
-    if of <= 0:
-        return 0.0, 1.0
-    share, spread = count / of, z * z / of
-    middle = share + spread / 2
-    half = math.sqrt(max(0.0, share * (1 - share) * spread + spread * spread / 4))
-    return max(0.0, (middle - half) / (1 + spread)), min(1.0, (middle + half) / (1 + spread))
 
 
 def _loss_blocks(target: Sequence[Packet], control: Sequence[Packet], block: float) -> list[int]:

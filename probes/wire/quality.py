@@ -17,6 +17,8 @@ from statistics import fmean, median
 
 from probes.wire import emodel
 
+RTT_BOUNDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0, 2.0)
+"""Seconds: upper bounds of the classes into which round trips are counted."""
 BUFFERS = (0.040, 0.060, 0.200)
 """Seconds after the smallest RTT for which packets are waited."""
 GMIN = 16
@@ -346,8 +348,11 @@ def _dispersion(sent: Sequence[Packet]) -> float | None:
     return squares / (share * (1 - share) * (len(full) - 1))
 
 
+_TINY = 1e-6  # seconds: no two packets leave closer together
+
+
 def _worst(marks: Sequence[bool], spacing: float) -> float | None:
-    size = round(WINDOW / spacing) if spacing > 0 else 0
+    size = round(WINDOW / spacing) if spacing > _TINY else 0
     if size < WINDOW_PACKETS or size > len(marks):
         return None
     sums = [0, *accumulate(marks)]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import chance, hearing
+from agent import hearing
 from agent.hearing import Heard, Pair, Run, cusum, hear, is_bad, run_of
 from probes.model import Mechanism
-from probes.wire import paired, quality
+from probes.wire import chance, paired, quality
 from probes.wire.quality import Packet
 
 TARGETED = Mechanism.MEDIA_DEGRADED_TARGETED

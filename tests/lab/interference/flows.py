@@ -243,15 +243,19 @@ _DATAGRAMS = (
     ),
     one(
         "flows dead after twenty packets",
-        "S44: a binding has five, so nothing is lost yet",
+        "S44: a binding has five, a stream more",
         on(lambda s: preset("udp_after_packets")),
-        says(CALL, "ok"),
+        says(CALL, "degraded", "udp_after_n"),
+        beside=(WA_CALL,),
+        minutes=25.0,
     ),
     one(
         "flows dead after ten seconds",
-        "S59: calls' streams would show it",
+        "S59: streams show it",
         on(lambda s: preset("udp_after_seconds")),
-        says(CALL, "ok"),
+        says(CALL, "degraded", "udp_after_n"),
+        beside=(WA_CALL,),
+        minutes=25.0,
     ),
 )
 

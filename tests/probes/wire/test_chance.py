@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import chance
+from probes.wire import chance
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.floats(0, 1))
