@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
 import typing
@@ -9,7 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from agent.beside import besides, over_udp
 from agent.checks import environment, to_check
+from agent.companion import companion
+from agent.diagnosis import Evidence
+from agent.enginedoor import EngineDoor
 from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
@@ -20,15 +25,19 @@ from config.values import (
     url_host_port,
 )
 from probes.measure import Check, measure
-from probes.model import Family, Observation, Target
+from probes.model import Family, Observation, Role, Target
 from probes.net import resolver
-from probes.net.environment import Environment, NoCourtesy
+from probes.net.address import is_bogon, parse
+from probes.net.environment import Beside, Environment, NoCourtesy
 from probes.net.errors import NotMeasured
 from probes.registry import PROBES, needs_research
 from probes.wire.dns import encode_query
+from probes.wire.quality import Quality
 
 BY_HAND = "probe"
 """The messenger name under which targets given on the command line run."""
+_STRANGERS = 3
+"""Public STUN servers that are asked whether a stream may be held against them."""
 
 
 class UsageProblem(Exception):
@@ -53,15 +62,18 @@ def parse_options(arguments: Sequence[str]) -> dict[str, str]:
 
 
 async def probe_once(
-    config: Config, kind: str, target: str, options: Mapping[str, str], rfc_timers: bool
+    config: Config,
+    kind: str,
+    target: str,
+    options: Mapping[str, str],
+    rfc_timers: bool,
+    watch: Callable[[Mapping[str, Quality]], None] | None = None,
 ) -> tuple[Observation, ...]:
-    """Every observation of one run. Raises UsageProblem."""
+    """Every observation of one run; ``watch`` sees a stream while it plays. Raises UsageProblem."""
     if kind not in PROBES:
         raise UsageProblem(f"unknown probe {kind!r}; there are {', '.join(sorted(PROBES))}")
-    if needs_research(PROBES[kind]) and config.settings.profile != "research":
-        raise UsageProblem(f"{kind} is not for the client profile: it needs profile: research")
     env, _ = environment(config)
-    env.courtesy = NoCourtesy()
+    env.courtesy, env.watch = NoCourtesy(), watch
     known = _find(config, target)
     if known is not None and not options and known.target.probe == kind:
         try:
@@ -71,10 +83,30 @@ async def probe_once(
     else:
         check = _build(kind, target, known, dict(options), env)
     check = dataclasses.replace(check, rfc_timers=rfc_timers)
-    measured = await measure(check, env)
+    if needs_research(check.probe) and config.settings.profile != "research":
+        raise UsageProblem(f"{kind} so is not for the client profile: it needs profile: research")
+    if hasattr(check.probe, "stream_packets"):
+        env.beside = await _beside(config, check, env)
+    async with EngineDoor() as env.streams:
+        measured = await measure(check, env)
     if not measured.observations:
         raise UsageProblem("no address of a family that this host can use")
     return measured.observations
+
+
+async def _beside(config: Config, check: Check, env: Environment) -> tuple[Beside, ...]:
+    """The twin, or one of the public STUN servers; those are left alone for a server of one's own:
+    what is private or on this host has no business abroad."""
+    twin = companion(config)
+    if twin is not None or (parse(check.host) and is_bogon(check.host)):
+        return besides(twin, (), None, 0, 0.0)
+    asked = [t for t in config.controls if t.role is Role.STUN and over_udp(t)]
+    seen = await asyncio.gather(*(measure(to_check(t, env), env) for t in asked[:_STRANGERS]))
+    evidence = [
+        Evidence(t, m.observations, None, True, True)
+        for t, m in zip(asked[:_STRANGERS], seen, strict=True)
+    ]
+    return besides(None, evidence, None, 0, 0.0)
 
 
 def _find(config: Config, target: str) -> TargetConfig | None:
@@ -199,6 +231,10 @@ def _convert(name: str, text: str, hint: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         return tuple(_convert(name, part.strip(), inner) for part in text.split(",") if part)
+    if hint is bool and text in ("true", "false"):
+        return text == "true"
+    if hint is float and re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,6})?", text):
+        return float(text)
     if hint is int and re.fullmatch(r"[0-9]{1,9}", text):
         return int(text)
     raise UsageProblem(f"--{name}: cannot read {text!r} as {getattr(hint, '__name__', hint)}")

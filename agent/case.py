@@ -11,8 +11,9 @@ from enum import StrEnum
 from functools import cached_property, lru_cache
 from ipaddress import ip_network
 
-from agent import pace
+from agent import callflow, pace
 from agent.diagnosis import Evidence, usable
+from agent.streams import is_bad, is_stream
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig
 from probes.model import Failure, Observation, Role, Step, Target, VantageStatus
@@ -76,19 +77,22 @@ class Known:
     """What a round knows beside its messenger's own observations.
 
     ``verified`` names targets that answered here within seven days or to a calibration within
-    thirty; ``nearest`` is the smallest RTT by address, in seconds; ``flapped``: a control changed
-    between this round and the one before; ``private_resolver``: the host's own resolver is in a
-    private network or on this host; ``outside``: does a target answer on an open network now (C14)?
-    One that is not in it was not measured there. ``vouched``: addresses at which a target showed
-    its own certificate lately. ``transfers``: the controls', of about the same time; ``past``: what
-    earlier rounds saw of the messenger's failing channels, contrasts as well; ``spacing``: seconds
-    from which on two attempts count as two; ``by_hand``: no rounds come before and after this one.
+    thirty; ``nearest`` is the smallest RTT by address, in seconds, and ``least`` those of them
+    below which nothing can come from there; ``flapped``: a control changed between this round and
+    the one before; ``private_resolver``: the host's own resolver is in a private network or on this
+    host; ``outside``: does a target answer on an open network now (C14)? One that is not in it was
+    not measured there. ``vouched``: addresses at which a target showed its own certificate lately.
+    ``transfers``: the controls', of about the same time; ``past``: what earlier rounds saw of the
+    messenger's failing channels, contrasts as well; ``spacing``: seconds from which on two attempts
+    count as two; ``streams``: the last runs of each media target, the newest last;
+    ``by_hand``: no rounds come before and after this one.
     """
 
     contrasts: tuple[Observation, ...] = ()
     controls: tuple[ControlResult, ...] = ()
     verified: frozenset[str] = frozenset()
     nearest: Mapping[str, float] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
     vouched: frozenset[tuple[Target, str]] = frozenset()
     flapped: bool = False
     private_resolver: bool = False
@@ -96,6 +100,7 @@ class Known:
     transfers: tuple[Observation, ...] = ()
     slow_outside: Mapping[Target, bool] = field(default_factory=dict)
     past: tuple[Observation, ...] = ()
+    streams: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
     spacing: float = 50.0
     by_hand: bool = False
 
@@ -128,6 +133,12 @@ class Symptom(StrEnum):
     DTLS_SILENT = "dtls_silent"
     """While STUN at the same fleet is answered."""
     LOSSY = "lossy"
+    HEARD_BADLY = "heard_badly"
+    """A stream like a call's, of which too much is lost or late."""
+    CALL_CUT = "call_cut"
+    """What looks like a call lived at first and then fell silent."""
+    SIZE_CUT = "size_cut"
+    """Of padded requests, those on one side of a size are not answered."""
     FLOW_FROZEN = "flow_frozen"
     FLOW_SLOW = "flow_slow"
     PARTLY_SILENT = "partly_silent"
@@ -353,6 +364,10 @@ def _symptom(
     """Of one observation among its like."""
     if pace.is_bad(o):  # though it may decide nothing else
         return Symptom.FLOW_FROZEN if pace.froze(o) else Symptom.FLOW_SLOW
+    if is_stream(o):
+        return Symptom.HEARD_BADLY if is_bad(o) else None
+    if callflow.is_call(o):
+        return _of_call(case, o)
     symptom = symptom_of(o)
     if e.config.informative:
         return None
@@ -368,6 +383,15 @@ def _symptom(
     if symptom is Symptom.DTLS_SILENT and not relays_work:
         return Symptom.UDP_SILENT
     return symptom
+
+
+def _of_call(case: Case, o: Observation) -> Symptom | None:
+    """What a server does to everyone is its own affair."""
+    if case.known.outside.get(o.target) is False:
+        return None
+    if callflow.died(o, callflow.CALL):
+        return Symptom.CALL_CUT
+    return Symptom.SIZE_CUT if callflow.is_split(o) else None
 
 
 CutOff = Mapping[str | None, Sequence[Observation]]

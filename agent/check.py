@@ -42,6 +42,7 @@ async def run_check(
         return await round_task
     finally:
         await core.stop()
+        await core.engine.close()
         store.close()
 
 
@@ -52,6 +53,7 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
     beat, over = Beat(time.time()), time.monotonic() + OVER + patience
     chosen = [core.messengers[name] for name in names]
     core.controls_task = asyncio.create_task(core.run_controls(beat, in_full=True))
+    beat.controls = core.controls_task
     cadence = core.knobs.cadence
     tasks = [
         asyncio.create_task(
@@ -91,6 +93,7 @@ async def _diagnose(
     cadence, now = core.knobs.cadence, time.time()
     if not judgement.masks:
         core.learned.note_round(ran, judgement)
+        core.stream_log.note(messenger.name, ran, now)
     # An answer of this very round may be the one that was missing to prove a target.
     evidence = runner.evidence(ran, cadence, core.learned.proven, now)
     return await core.diagnose(messenger, ran, evidence, controls, over)

@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -180,23 +181,32 @@ def check(
 )
 def probe(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer")],
+    kind: Annotated[
+        str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer, media, call")
+    ],
     target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
     rfc_timers: Annotated[
         bool, typer.Option("--rfc-timers", help="stun, turn: retransmit as RFC 8489 says.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="media: show the stream while it plays.")
+    ] = False,
 ) -> None:
     """One probe, every step with its time and facts. Its fields are options: --server-name NAME."""
     from agent.byhand import UsageProblem, parse_options, probe_once
     from exporters import tables
     from exporters.document import observation
+    from exporters.live import StreamView
 
     loaded = _load_here(config)
     try:
         options = parse_options(context.args)
-        observations = asyncio.run(probe_once(loaded, kind, target, options, rfc_timers))
+        with StreamView() if watch else nullcontext() as view:
+            show = view.show if view is not None else None
+            asked = probe_once(loaded, kind, target, options, rfc_timers, show)
+            observations = asyncio.run(asked)
     except UsageProblem as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
@@ -291,7 +301,7 @@ def config_show(file: Annotated[Path | None, typer.Argument(help="callpath.yaml"
     """The effective configuration, as YAML."""
     import yaml
 
-    from config.loader import effective
+    from config.effective import effective
 
     typer.echo(yaml.safe_dump(effective(_load(file)), sort_keys=False, allow_unicode=True).rstrip())
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent import rounds
+from agent import callflow, rounds, streams
+from agent.beside import besides
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
 from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, paced, starting, works
+from agent.enginedoor import EngineDoor
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.knobs import knobs_of
 from agent.learned import Learned
@@ -24,6 +26,7 @@ from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
+from agent.streamlog import StreamLog
 from agent.vantage import MASKING, Judgement, Surroundings, judge
 from agent.verdicts import ailing, explain, in_part
 from config.model import Config, MessengerConfig, TargetConfig
@@ -61,9 +64,10 @@ class Core:
         self.store = store
         self.knobs = knobs_of(config)
         self.env, self.manners = environment(config)
+        self.env.streams = self.engine = EngineDoor()
         self.outside = OutsideView(config.settings.outside, self.env)
         self.learned = Learned(store, config.calibration)
-        self.saving = Saving(store, self.learned, self._budget)
+        self.saving = Saving(store, self.learned, self.manners.spent)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish
@@ -94,9 +98,10 @@ class Core:
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
+        self.stream_log = StreamLog()
         self.ready = False
         self.controls_task: asyncio.Task[Controls] | None = None
-        self._restore_budget()
+        self.manners.restore(store.get("bytes_today") or b"")
         for target in (*config.controls, *(t for m in config.messengers for t in m.targets)):
             self.ledger.of(target).proven = self.learned.proven(target)
         self._start_shown()
@@ -129,6 +134,8 @@ class Core:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
+        twin, turn = self.follower.twin, self.figures.rounds[CONTROL]
+        self.env.beside = besides(twin, evidence, self.stream_log.twin_silent, turn, now)
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
@@ -185,13 +192,17 @@ class Core:
         judgement = controls.judgement
         if not judgement.masks and not controls.spoiled:
             self.learned.note_round(ran, judgement)
+            self.stream_log.note(name, ran, now)
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
         raw = await self.diagnose(messenger, ran, evidence, controls, over)
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
+        played = rounds.streamed(ran)
         fetched = rounds.fetched(ran) | self.follower.fetched_lately(name, beat.at)
+        by_reason = {**dict.fromkeys(PACED, fetched), streams.HEARD: played}
+        by_reason[callflow.CUT_OFF] = played
         shown = tuple(
-            self._fold(d, controls, began, fetched if d.reason in PACED else concluded) for d in raw
+            self._fold(d, controls, began, by_reason.get(d.reason, concluded)) for d in raw
         )
         fell = self._fallen(name, evidence)
         self._undecided[name] = frozenset(
@@ -226,6 +237,8 @@ class Core:
         judgement, now = controls.judgement, time.time()
         kept = self.follower.kept.get(messenger.name, ())
         raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
+        for stage in (streams.heard, callflow.cut):
+            raw = stage(raw, messenger, evidence, judgement)
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
         past = self.follower.remember(followed)
         if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):
@@ -249,6 +262,7 @@ class Core:
             controls=tuple(rounds.control_results(self.evidence[CONTROL], heard)),
             verified=verified,
             nearest=self.learned.nearest,
+            least=self.learned.least(),
             vouched=self.learned.vouched((e.config.target for e in evidence), now),
             flapped=controls.flapped,
             private_resolver=is_private(self.env),
@@ -256,6 +270,7 @@ class Core:
             slow_outside=self.outside.slow((e.config.target for e in evidence), time.time()),
             transfers=tuple(rounds.transfers(self.evidence[CONTROL])),
             past=past,
+            streams=self.stream_log.of(messenger.name),
             spacing=self.knobs.policy.spacing,
             by_hand=ran.in_full,
         )
@@ -340,6 +355,7 @@ class Core:
         self.states.clear()
         self.quiet = QUIET_ROUNDS
         self.follower.forget()
+        self.stream_log.forget()
         for runner in self.runners.values():
             runner.forget()
         await asyncio.to_thread(self.store.forget_states)
@@ -442,21 +458,14 @@ class Core:
         f.budget_bytes = self.manners.limits.bytes_per_day
         f.storage_healthy = self.store.healthy
 
-    def _restore_budget(self) -> None:
-        kept = (self.store.get("bytes_today") or b"").decode().split()
-        if len(kept) == 2 and kept[1].isdigit():
-            self.manners.day, self.manners.day_bytes = kept[0], int(kept[1])
-
-    def _budget(self) -> bytes:
-        spent = self.manners.spent_today()
-        return f"{self.manners.day} {spent}".encode()
-
     def take_over(self, old: Core) -> None:
         """After a reload: what was measured a moment ago is still true of the same targets, and
         manners hold across it."""
         self.manners.inherit(old.manners)
+        self.env.streams, self.engine = old.env.streams, old.engine  # long-lived flows go on
         self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
+        self.stream_log = old.stream_log
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
         self.shown.update({key: d for key, d in old.shown.items() if key in self.shown})

@@ -87,7 +87,7 @@ def _slowed(
     ]
     if not bad:
         return d
-    what = f"{messenger.title} {_CHANNEL_WORDS[d.channel]}"
+    what = f"{messenger.title} {CHANNEL_WORDS[d.channel]}"
     status, reason, summary = _say_slowed(what, any(map(pace.froze, bad)))
     return replace(d, status=status, reason=reason, summary=summary)
 
@@ -136,7 +136,7 @@ def starting(
             channel=channel,
             status=Status.UNKNOWN,
             reason="starting",
-            summary=f"{messenger.title} {_CHANNEL_WORDS[channel]}: no round has ended yet.",
+            summary=f"{messenger.title} {CHANNEL_WORDS[channel]}: no round has ended yet.",
             working=0,
             measured=0,
             deciding=deciding[channel],
@@ -239,7 +239,7 @@ _VANTAGE_WORDS = {
     VantageStatus.FAULTY: "this vantage is at fault itself",
 }
 
-_CHANNEL_WORDS = {
+CHANNEL_WORDS = {
     "chat": "chat",
     "call": "calls",
     "media": "media",
@@ -256,7 +256,7 @@ def _say(
     seen: Mapping[str, tuple[Observation, ...]],
     vantage: Judgement,
 ) -> tuple[Status, str, str]:
-    what = f"{messenger.title} {_CHANNEL_WORDS[channel]}"
+    what = f"{messenger.title} {CHANNEL_WORDS[channel]}"
     if vantage.masks:
         return (
             Status.UNKNOWN,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.plan import Cadence, stretched
 from agent.state import Policy
@@ -31,19 +31,21 @@ class Knobs:
 def knobs_of(config: Config) -> Knobs:
     s = config.settings
     base = Cadence(
-        s.schedule.interval, s.schedule.handshake_interval, s.schedule.transfer_interval, _PHASE
+        s.schedule.interval,
+        s.schedule.handshake_interval,
+        s.schedule.transfer_interval,
+        s.schedule.media_interval,
+        _PHASE,
     )
     everything = [t for m in config.messengers for t in m.targets] + list(config.controls)
     # A laboratory's day is shorter: its plan is judged as if it ran at the pace of the field.
     pace = max(1.0, FIELD_INTERVAL / base.interval)
-    field = _slower(base, pace)
-    rarer = stretched(everything, field, s.limits.bytes_per_day)
-    cadence = Cadence(
-        base.interval, rarer.handshake_interval / pace, rarer.transfer_interval / pace, _PHASE
-    )
+    rarer = stretched(everything, _slower(base, pace), s.limits.bytes_per_day)
+    cadence = replace(_slower(rarer, 1 / pace), interval=base.interval)
     _say("handshakes", base.handshake_interval, cadence.handshake_interval)
     _say("transfers", base.transfer_interval, cadence.transfer_interval)
-    controls = Cadence(base.interval, base.handshake_interval, cadence.transfer_interval, _PHASE)
+    _say("streams", base.media_interval, cadence.media_interval)
+    controls = replace(cadence, handshake_interval=base.handshake_interval)
     return Knobs(cadence, controls, Policy(s.state.enter, s.state.leave, s.state.spacing))
 
 
@@ -52,6 +54,7 @@ def _slower(cadence: Cadence, factor: float) -> Cadence:
         cadence.interval * factor,
         cadence.handshake_interval * factor,
         cadence.transfer_interval * factor,
+        cadence.media_interval * factor,
         cadence.phase,
     )
 

@@ -31,6 +31,9 @@ CALIBRATED_FOR = 30 * 86400.0
 VOUCHED_FOR = 30 * 86400.0
 """Seconds for which a certificate vouches for an address: whatever a resolver still sends there
 after that is no cache that is down for a while."""
+FALLEN, FALLEN_MANY, FALLEN_SHARE = 0.85, 2, 0.1
+"""The ways have become shorter when so many addresses, and such a share of those timed in a round,
+answer within this part of what was their smallest RTT."""
 _SELDOM = 3600.0
 """Seconds between two notes of the same certificate at the same place."""
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
@@ -58,6 +61,8 @@ class Learned:
         self.nearest: dict[str, float] = {}
         self._unsaved_trust: dict[TrustKey, Record] = {}
         self._unsaved_rtts: dict[str, float] = {}
+        self._timed: dict[str, float] = {}
+        self._fallen_at = 0.0
         self._vouched: dict[Place, float] = {}
         self._unsaved_vouched: dict[Place, float] = {}
         self._load()
@@ -80,6 +85,7 @@ class Learned:
         since = time.time() - VOUCHED_FOR
         self._vouched = self.store.vouched(self.current.id, since) if self.current else {}
         self._unsaved_trust, self._unsaved_rtts, self._unsaved_vouched = {}, {}, {}
+        self._timed, self._fallen_at = {}, 0.0
 
     @property
     def network(self) -> str:
@@ -111,7 +117,7 @@ class Learned:
     # --- trust ---
 
     def proven(self, target: TargetConfig, now: float | None = None) -> bool:
-        calibrated = covers(self.calibration, target.target, dress_of(target))
+        calibrated = covers(self.calibration, _trusted(target), dress_of(target))
         return is_proven(
             self.trust.get(_key(target)),
             target.proof,
@@ -125,17 +131,15 @@ class Learned:
         record = self.trust.get(_key(target))
         if record and record.last_verified and now - record.last_verified <= VERIFIED_FOR:
             return True
-        known = covers(self.calibration, target.target, dress_of(target))
+        known = covers(self.calibration, _trusted(target), dress_of(target))
         return known is not None and now - known.at <= CALIBRATED_FOR
 
     def note_round(self, ran: Ran, vantage: Judgement) -> None:
         """Count the verified answers of one round; what masks discard is left out."""
-        seen = [
-            (f, unmasked(f.measured.observations, vantage))
-            for f in ran.finished
-            if not f.ask.partial
-        ]
-        runs = [(f, usable, any(o.works for o in usable)) for f, usable in seen if usable]
+        seen = [(f, unmasked(f.measured.observations, vantage)) for f in ran.finished]
+        self._note_rtts([o for _, usable in seen for o in usable])
+        whole = ((f, usable) for f, usable in seen if usable and not f.ask.partial)
+        runs = [(f, usable, any(o.works for o in usable)) for f, usable in whole]
         working = Counter(f.ask.target.target.channel for f, _, answered in runs if answered)
         for f, usable, answered in runs:
             target = f.ask.target
@@ -143,12 +147,29 @@ class Learned:
             key = _key(target)
             before = self.trust.get(key, Record())
             at = max(o.at for o in f.measured.observations)
-            record = after_run(before, target.proof, answered, siblings, at)
-            self.trust[key] = self._unsaved_trust[key] = record
-            for address, rtt in _smallest(usable):
-                if rtt < self.nearest.get(address, math.inf):
-                    self.nearest[address] = self._unsaved_rtts[address] = rtt
+            if target.relay is None:
+                record = after_run(before, target.proof, answered, siblings, at)
+                self.trust[key] = self._unsaved_trust[key] = record
             self._note_certificates(target, usable)
+
+    def _note_rtts(self, seen: Iterable[Observation]) -> None:
+        """The smallest of each address; and whether several fell so far below what was the smallest
+        that the ways have become shorter, or that it was never the smallest there is."""
+        timed = _smallest(seen)
+        known = [(a, rtt, self.nearest[a]) for a, rtt, _ in timed if a in self.nearest]
+        fallen = {address for address, rtt, least in known if rtt < FALLEN * least}
+        if len(fallen) >= max(FALLEN_MANY, FALLEN_SHARE * len(known)):
+            self._fallen_at = max(at for _, _, at in timed)
+        for address, rtt, at in timed:
+            self._timed[address] = max(at, self._timed.get(address, 0.0))
+            if rtt < self.nearest.get(address, math.inf):
+                self.nearest[address] = self._unsaved_rtts[address] = rtt
+
+    def least(self) -> dict[str, float]:
+        """The smallest RTT by address, of those that were timed since the ways last became shorter:
+        what comes sooner than that came from nearer."""
+        since = self._fallen_at
+        return {a: rtt for a, rtt in self.nearest.items() if self._timed.get(a, 0.0) >= since}
 
     def unsaved(self) -> Unsaved:
         """What has changed since it was last asked."""
@@ -184,15 +205,21 @@ class Learned:
 
 
 def _key(target: TargetConfig) -> TrustKey:
-    return target.target.messenger, target.target.name, dress_of(target)
+    return target.target.messenger, _trusted(target).name, dress_of(target)
 
 
-def _smallest(observations: Iterable[Observation]) -> list[tuple[str, float]]:
+def _trusted(target: TargetConfig) -> Target:
+    """Whose answers count: a stream of our own making is to a relay that is asked anyway."""
+    return target.relay or target.target
+
+
+def _smallest(observations: Iterable[Observation]) -> list[tuple[str, float, float]]:
+    """Address, RTT in seconds and when, of what works."""
     found = []
     for o in observations:
         rtt = o.facts.get("rtt_min_seconds", o.facts.get("rtt_seconds"))
         if o.works and o.address and isinstance(rtt, float):
-            found.append((o.address, rtt))
+            found.append((o.address, rtt, o.at))
     return found
 
 

@@ -10,11 +10,11 @@ from config.model import TargetConfig
 from exporters.feed import (
     DURATION_BUCKETS,
     AgentFigures,
-    Histogram,
     TargetFigures,
     TargetKey,
     record,
 )
+from exporters.histogram import Histogram
 from probes.model import Family
 
 SHOWN_FOR = 3

@@ -24,6 +24,12 @@ HANDSHAKES_A_MINUTE = 2
 HANDSHAKE_GAP = 0.5
 """More handshakes to one destination and name trip connection-burst rules (interference-methods
 2.5 in the project's notes; design 7)."""
+HOUR = 3600.0
+SLOW_RATE = 1.5
+"""Packets a second up to which a stream is what an app sends to keep a path open."""
+SLOW_AN_HOUR, FAST_AN_HOUR = 4_500, 12_000
+"""Packets of streams to one address and port in an hour: a slow one all the time, and of a voice's
+rate four minutes, so that what is undecided can be asked again at once."""
 _EARLY = 0.1
 """Share of the interval by which a check that comes early is held back instead of left out."""
 
@@ -52,6 +58,7 @@ class Manners:
     _handshakes: dict[tuple[str, str], deque[float]] = field(default_factory=dict)
     _next_handshake: dict[str, float] = field(default_factory=dict)
     _spared: dict[str, float] = field(default_factory=dict)
+    _streams: dict[tuple[str, int], deque[tuple[float, int]]] = field(default_factory=dict)
     _counted: int = 0
 
     async def check(self, target: Target, address: str, port: int, kind: str, packets: int) -> None:
@@ -82,6 +89,23 @@ class Manners:
             await asyncio.sleep(start - now)
             self._refuse_when_spent()
 
+    async def stream(
+        self, target: Target, address: str, port: int, packets: int, rate: float, allowed: bool
+    ) -> None:
+        self._refuse_when_spent()
+        if self._is_fast(address):
+            return
+        if rate > SLOW_RATE and not allowed:
+            raise NotMeasured("not_fast")
+        most = FAST_AN_HOUR if rate > SLOW_RATE else SLOW_AN_HOUR
+        now = time.monotonic()
+        recent = self._streams.setdefault((address, port), deque())
+        while recent and now - recent[0][0] >= HOUR:
+            recent.popleft()
+        if sum(count for _, count in recent) + packets > most:
+            raise NotMeasured("stream_budget")
+        recent.append((now, packets))
+
     def spare(self, address: str, seconds: float) -> None:
         """Ask nothing there for so long: a filter may remember what was just asked."""
         self._spared[address] = time.monotonic() + seconds
@@ -96,7 +120,7 @@ class Manners:
         self.paused, self.day, self.day_bytes = old.paused, old.day, old.day_bytes
         self._last, self._packets = old._last, old._packets
         self._handshakes, self._next_handshake = old._handshakes, old._next_handshake
-        self._spared = old._spared
+        self._spared, self._streams = old._spared, old._streams
 
     def spent_today(self) -> int:
         """Bytes of this UTC day, both directions; survives a restart through ``day_bytes``."""
@@ -108,6 +132,16 @@ class Manners:
         self._counted = total
         return self.day_bytes
 
+    def spent(self) -> bytes:
+        """The same for the store: the day and its bytes."""
+        spent = self.spent_today()
+        return f"{self.day} {spent}".encode()
+
+    def restore(self, kept: bytes) -> None:
+        words = kept.decode().split()
+        if len(words) == 2 and words[1].isdigit():
+            self.day, self.day_bytes = words[0], int(words[1])
+
     def forget_old(self) -> None:
         """Drop what no longer limits anything; called once a round, so that memory stays flat."""
         now = time.monotonic()
@@ -116,6 +150,7 @@ class Manners:
         self._handshakes = {k: q for k, q in self._handshakes.items() if q and now - q[-1] < MINUTE}
         self._packets = {k: q for k, q in self._packets.items() if q and now - q[-1][0] < MINUTE}
         self._spared = {k: t for k, t in self._spared.items() if t > now}
+        self._streams = {k: q for k, q in self._streams.items() if q and now - q[-1][0] < HOUR}
         self._next_handshake = {k: t for k, t in self._next_handshake.items() if t > now}
 
     def refusal(self) -> str:

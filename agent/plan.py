@@ -28,7 +28,9 @@ _LONGEST_WAIT = 450.0
 _CONNECTS = ("tcp", "tls", "https")
 CONNECT_BYTES = 350
 _MOST = 24.0
-"""How much more rarely a budget may make handshakes."""
+"""How much more rarely a budget may make what it stretches."""
+_FEWER_STREAMS = 1.5
+"""And streams, before anything else: they are meant to come every ten minutes to fifteen."""
 _TOLERANCE = 0.02
 """Share of an interval by which a check may come early, so that jitter skips no round."""
 
@@ -51,6 +53,7 @@ class Cadence:
     interval: float
     handshake_interval: float
     transfer_interval: float = 6 * 3600.0
+    media_interval: float = 600.0
     phase: float = 0.0
 
 
@@ -102,6 +105,8 @@ def interval_of(target: TargetConfig, cadence: Cadence) -> float:
         return target.interval
     if _transfers(target):
         return cadence.transfer_interval
+    if is_stream(target):
+        return cadence.media_interval
     return cadence.handshake_interval if target.probe.handshake else cadence.interval
 
 
@@ -112,12 +117,16 @@ def turn_of(target: TargetConfig, cadence: Cadence, group_size: int) -> float:
 
 
 def _phases(targets: Sequence[TargetConfig], cadence: Cadence) -> dict[str, float]:
-    """Where in the interval the turn of each handshake comes, by target, for channels of several.
+    """Where in the interval the turn of each handshake or stream comes, by target, for channels of
+    several.
     Controls are left together: whether the line works is judged by all of them."""
-    channels: dict[str, list[str]] = {}
+    channels: dict[tuple[str, str], list[str]] = {}
     for target in targets:
         if _shakes_in_turn(target):
-            channels.setdefault(target.target.channel, []).append(target.target.name)
+            channels.setdefault((target.target.channel, ""), []).append(target.target.name)
+        elif is_stream(target) and target.interval is None:
+            kind = target.target.probe
+            channels.setdefault((target.target.channel, kind), []).append(target.target.name)
     return {
         name: (cadence.phase + index / len(names)) % 1
         for names in channels.values()
@@ -129,6 +138,11 @@ def _phases(targets: Sequence[TargetConfig], cadence: Cadence) -> dict[str, floa
 def _shakes_in_turn(target: TargetConfig) -> bool:
     ours = target.interval is None and target.role is None
     return ours and target.probe.handshake and not _transfers(target)
+
+
+def is_stream(target: TargetConfig) -> bool:
+    """Does it send a paced train, which outlasts a round?"""
+    return hasattr(target.probe, "stream_packets")
 
 
 def _is_due(
@@ -206,7 +220,8 @@ def bytes_a_day(targets: Sequence[TargetConfig], cadence: Cadence) -> tuple[floa
     sizes = group_sizes(targets)
     for target in targets:
         planned = planned_bytes(target, cadence, sizes[group_of(target)])
-        if _transfers(target) or (target.probe.handshake and not target.role):
+        stretches = _transfers(target) or is_stream(target)
+        if stretches or (target.probe.handshake and not target.role):
             stretchable += planned
         else:
             fixed += planned
@@ -238,34 +253,38 @@ def group_sizes(targets: Sequence[TargetConfig]) -> Counter[tuple[str, str, str]
 
 
 def stretched(targets: Sequence[TargetConfig], cadence: Cadence, budget: float) -> Cadence:
-    """The cadence whose plan fits the budget: transfers are asked more rarely, then handshakes,
-    never STUN, DNS, connects and controls (design 7); each 24 times more rarely at the most."""
+    """The cadence whose plan fits the budget: streams are played more rarely, up to half as often
+    again as they should, then transfers and handshakes are asked more rarely, up to 24 times, and
+    at last the streams too; never STUN, DNS, connects and controls (design 7)."""
 
     def fits(slower: Cadence) -> bool:
         return sum(bytes_a_day(targets, slower)) <= budget
 
-    def transfers(factor: float) -> Cadence:
-        return replace(cadence, transfer_interval=cadence.transfer_interval * factor)
-
-    def handshakes(factor: float) -> Cadence:
-        return replace(rarest, handshake_interval=cadence.handshake_interval * factor)
-
-    if fits(cadence):
-        return cadence
-    rarest = cadence
-    if any(map(_transfers, targets)):
-        rarest = transfers(_enough(lambda factor: fits(transfers(factor))))
-        if fits(rarest):
-            return rarest
-    return handshakes(_enough(lambda factor: fits(handshakes(factor))))
+    kinds = (
+        ("media_interval", any(map(is_stream, targets)), _FEWER_STREAMS),
+        ("transfer_interval", any(map(_transfers, targets)), _MOST),
+        ("handshake_interval", True, _MOST),
+        ("media_interval", any(map(is_stream, targets)), _MOST),
+    )
+    for name, there, most in kinds:
+        if fits(cadence):
+            break
+        if there:
+            cadence = _rarer(cadence, name, most, fits)
+    return cadence
 
 
-def _enough(fits: Callable[[float], bool]) -> float:
-    """The smallest factor that fits, to a hundredth; ``_MOST`` when none does. What a rarer
-    handshake saves, the connects in its place partly cost: no closed form."""
-    enough = _MOST
+def _rarer(cadence: Cadence, name: str, most: float, fits: Callable[[Cadence], bool]) -> Cadence:
+    """With this interval longer by the smallest factor that fits, to a hundredth; by ``most`` when
+    none does. What a rarer handshake saves, the connects in its place partly cost: no closed form.
+    """
+
+    def slower(factor: float) -> Cadence:
+        return replace(cadence, **{name: getattr(cadence, name) * factor})
+
+    enough = most
     for step in range(1, 12):
-        factor = enough - _MOST / 2**step
-        if factor > 1 and fits(factor):
+        factor = enough - most / 2**step
+        if factor > 1 and fits(slower(factor)):
             enough = factor
-    return enough
+    return slower(enough)

@@ -7,6 +7,7 @@ failure is always judged against controls of the same minute.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import statistics
@@ -14,17 +15,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from agent import plan
 from agent.asks import window_of
 from agent.checks import to_check
 from agent.diagnosis import SEEN_FOR, Evidence, works
 from agent.knobs import FIELD_INTERVAL
-from agent.plan import Ask, Asked, Cadence
+from agent.plan import Ask, Asked, Cadence, is_stream
 from agent.vantage import ControlResult, Judgement
 from config.model import TargetConfig
-from probes.measure import Measured, Memo, measure
-from probes.model import Family, Observation, Role
+from probes.measure import Check, Measured, Memo, measure
+from probes.model import Family, Observation, Role, Step
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 
@@ -46,6 +48,10 @@ PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes, and leave time for
 its contrasts."""
+SITES = 8
+"""Servers of the owner that a stream is held against; each is asked less than once a second."""
+BRIEF = 30.0
+"""Seconds of a stream in a round by hand (design 5.1)."""
 CHECK_CUT_OFF = 80.0
 """Seconds after which a round by hand is judged (design 5.1: at most 90 s)."""
 
@@ -139,12 +145,15 @@ class Runner:
     """Unix time at which the round under way began, which is when all of its checks are asked."""
     _until: float = 0.0
     """Monotonic seconds until which its checks are waited for."""
+    _in_full: bool = False
     _sizes: Counter[tuple[str, str, str]] = field(init=False)
+    _streams: frozenset[str] = field(init=False)
     _turns: dict[str, float] = field(default_factory=dict)
     _turns_at: Cadence | None = None
 
     def __post_init__(self) -> None:
         self._sizes = plan.group_sizes(self.targets)
+        self._streams = frozenset(t.target.name for t in self.targets if is_stream(t))
 
     async def run(
         self,
@@ -157,7 +166,7 @@ class Runner:
     ) -> Ran:
         """Ask what is due. ``in_full``: everything, now, and waited for (``callpath check``)."""
         cut_off = CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval
-        self._until = time.monotonic() + cut_off
+        self._until, self._in_full = time.monotonic() + cut_off, in_full
         now = self._began = time.time()
         # What ended since the last round was judged counts for this one, and may be asked again.
         ended = self._collect()
@@ -255,10 +264,13 @@ class Runner:
         self, ask: Ask, beat: Beat, slot: asyncio.Event, families: frozenset[Family]
     ) -> Finished | None:
         await slot.wait()
-        async with self.gate:
+        if is_stream(ask.target) and ask.target.role is None and beat.controls is not None:
+            await asyncio.wait([beat.controls])  # they say what it can be held against
+        # A stream sends little and goes on for long: it keeps nobody else from their turn.
+        async with contextlib.nullcontext() if is_stream(ask.target) else self.gate:
             started = time.monotonic()
             try:
-                check = to_check(ask.target, self.env)
+                check = self._check(ask.target)
                 measured = await measure(
                     check, self.env, families=families, partial=ask.partial, memo=beat.memo
                 )
@@ -272,9 +284,32 @@ class Runner:
             self._skips += measured.skipped
             return Finished(ask, measured, time.monotonic() - started)
 
+    def _check(self, target: TargetConfig) -> Check:
+        check = to_check(target, self.env)
+        if self._in_full and is_stream(target):
+            probe: Any = check.probe
+            check = replace(check, probe=replace(probe, seconds=min(probe.length, BRIEF)))
+        return replace(check, sites=self._sites()) if is_stream(target) else check
+
+    def _sites(self) -> tuple[tuple[str, int], ...]:
+        """Servers of the owner's that answered over TCP when last asked, one place each."""
+        ports = {t.target.name: t.port for t in self.targets}
+        places = {
+            o.address: ports[o.target.name]
+            for seen in self.seen.values()
+            for o in seen.conclusive
+            if o.address and o.ok and any(s.step is Step.CONNECT for s in o.steps)
+        }
+        return tuple(places.items())[:SITES]
+
     async def _wait(self, cut_off: float) -> None:
+        """A stream that goes on for longer than a round is waited for by a round by hand only."""
         while self._running:
-            pending = [u.task for u in self._running.values() if not u.task.done()]
+            pending = [
+                u.task
+                for name, u in self._running.items()
+                if not u.task.done() and (self._in_full or name not in self._streams)
+            ]
             left = cut_off - time.monotonic()
             if not pending or left <= 0:
                 return
@@ -345,7 +380,8 @@ class Runner:
             fresh = seen.at is not None and (
                 ran.in_full or now - seen.at <= horizon + cadence.interval
             )
-            if target.target.name in ran.unfinished and any(o.works for o in seen.conclusive):
+            hangs = target.target.name in ran.unfinished and not is_stream(target)
+            if hangs and any(o.works for o in seen.conclusive):
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
@@ -381,6 +417,11 @@ def fetched(ran: Ran) -> frozenset[str]:
     return frozenset(
         f.ask.target.target.name for f in ran.finished if f.ask.target.target.probe == "transfer"
     )
+
+
+def streamed(ran: Ran) -> frozenset[str]:
+    """The targets whose streams ended in this round."""
+    return frozenset(f.ask.target.target.name for f in ran.finished if is_stream(f.ask.target))
 
 
 def _only_connected(finished: Finished) -> bool:

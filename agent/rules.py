@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from agent.callrules import CALLS
 from agent.case import HELLO, NAMES
 from agent.case import Symptom as Y
 from agent.gradual import GRADUAL
 from agent.rule import MECHANISMS, Rule
 from agent.sighting import Sign as S
+from agent.streamrules import STREAMS
 
 __all__ = ["MECHANISMS", "RULES", "Rule"]
 
@@ -116,7 +118,7 @@ _NAMES = (
         "dns_tamper",
         0.90,
         "questions for the name are not answered, those for other names in between are",
-        firm=(S.PUBLIC_RESOLVER,),
+        firm=(S.PUBLIC_RESOLVER, S.FULL_EVIDENCE),
     ),
     Rule(
         "R07",
@@ -415,4 +417,4 @@ _UDP = (
     ),
 )
 
-RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL)
+RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL, *STREAMS, *CALLS)

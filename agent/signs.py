@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agent import again, flows, naming, share, transfers, trials
+from agent import again, calls, flows, naming, share, streamsigns, transfers, trials
 from agent.case import (
     UDP,
     Case,
@@ -343,7 +343,7 @@ def _early(case: Case, group: Group) -> Sighting | None:
 
 def _least_rtt(case: Case, o: Observation) -> float | None:
     """Seconds; this connection's own, where it was the shorter: a path may have become so."""
-    known = case.known.nearest.get(o.address or "")
+    known = case.known.least.get(o.address or "")
     own = number(o, "rtt_seconds")
     return min(known, own) if known is not None and own is not None else known
 
@@ -415,4 +415,6 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     **transfers.SIGNS,
     **trials.SIGNS,
     **again.SIGNS,
+    **streamsigns.SIGNS,
+    **calls.SIGNS,
 }

@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+from agent.callflow import CUT_OFF, KIND
 from agent.confirm import Named, recount
 from agent.diagnosis import PACED
+from agent.streams import HEARD
 from probes.model import Diagnosis, Status
 
 SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.BLOCKED: 2, Status.UNREACHABLE: 2}
@@ -125,6 +127,10 @@ def is_news(raw: Diagnosis, confirmed: Status | None, concluded: frozenset[str])
     seen = [t for t in raw.targets if t.proven and t.target.name in concluded]
     if raw.reason in PACED:
         return any(t.target.probe == "transfer" for t in seen)
+    if raw.reason == HEARD:
+        return any(t.target.probe == "media" for t in seen)
+    if raw.reason == CUT_OFF:
+        return any(t.target.probe == KIND for t in seen)
     if raw.reason == "addresses":
         return bool(seen)
     worse = confirmed is None or SEVERITY[raw.status] > SEVERITY[confirmed]

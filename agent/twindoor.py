@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.twin import Allowance, Twin, source_of
+from probes.net.datagram import SO_TIMESTAMPNS, arrival
 from probes.net.files import create_private
-from probes.net.udp import SO_TIMESTAMPNS, arrival
 from probes.wire import twin as wire
 
 log = logging.getLogger(__name__)

@@ -175,6 +175,7 @@ class Agent:
         finally:
             for task in self._tasks:
                 task.cancel()
+            await self._core.engine.close()
             await self._web.stop()
             listener.close()
             self._store.close()

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, diagnosing, footprint, profile, scale
+from bench import accuracy, cost, diagnosing, footprint, profile, scale, streams
 
 BENCHES = {
     "footprint": footprint.main,
@@ -15,6 +15,8 @@ BENCHES = {
     "scale": scale.main,
     "profile": profile.main,
     "diagnosing": diagnosing.main,
+    "streams": streams.main,
+    "accuracy": accuracy.main,
 }
 
 

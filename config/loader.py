@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import difflib
 import json
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from config import CATALOGUE_VERSION
+from config import CATALOGUE_VERSION, streams
 from config.calibration import CalibrationFile
 from config.document import Document, KeyPath, read_json, read_yaml
 from config.model import (
@@ -34,11 +35,10 @@ from config.schema import (
     build_probe,
     conflicts,
     controls_model,
-    known_keys,
     messenger_model,
     resolver_problem,
 )
-from config.values import format_duration, is_address, split_address_port, url_host_port
+from config.values import is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES, needs_research
 from probes.wire.twin import parse_key
@@ -52,7 +52,6 @@ _CALIBRATION = _HERE / "calibration"
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "media": {"profile": "keepalive", "targets": 2},
     "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
     "history": {"enabled": True, "keep": "30d", "max_size": "1GiB"},
@@ -63,69 +62,6 @@ LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
 def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
     """The configuration at ``path``, or the defaults; raises ConfigError with every problem."""
     return _Loader(probes).load(path)
-
-
-def effective(config: Config) -> dict[str, Any]:
-    """What the agent goes by, as plain values: ``callpath`` could be written back as a file."""
-    return {
-        "catalogue": config.catalogue,
-        "callpath": config.settings.model_dump(mode="json"),
-        "messengers": [
-            {
-                "messenger": messenger.name,
-                "title": messenger.title,
-                "sources": [
-                    {"url": source.url, "read": source.read.isoformat()}
-                    for source in messenger.sources
-                ],
-                "owner": {
-                    "asns": list(messenger.owner_asns),
-                    "prefixes": list(messenger.owner_prefixes),
-                },
-                "quorum": messenger.quorum,
-                "targets": [_shown(target) for target in messenger.targets],
-            }
-            for messenger in config.messengers
-        ],
-        "controls": [_shown(target) for target in config.controls],
-        "calibration": [
-            {
-                **dataclasses.asdict(entry),
-                "last_answered": entry.last_answered and entry.last_answered.isoformat(),
-            }
-            for entry in config.calibration
-        ],
-    }
-
-
-def _shown(target: TargetConfig) -> dict[str, Any]:
-    """The keys of a target as a file would have them, without those that say nothing."""
-    place = {"url": target.url} if target.url else {"host": target.host, "port": target.port}
-    if target.role is not None:
-        role = {"role": str(target.role), "owner": target.owner, "asn": target.asn}
-    else:
-        role = {"channel": target.target.channel}
-    options = {
-        field.name: getattr(target.probe, field.name) for field in dataclasses.fields(target.probe)
-    }
-    shown = {
-        "name": target.target.name,
-        **role,
-        "probe": target.target.probe,
-        **(place if target.host else {}),
-        "address": list(target.addresses),
-        "family": str(target.family),
-        "timeout": target.timeout and format_duration(target.timeout),
-        "proof": str(target.proof),
-        "interval": target.interval and format_duration(target.interval),
-        "informative": target.informative,
-        **{name: list(v) if isinstance(v, tuple) else v for name, v in options.items()},
-    }
-    return {
-        key: str(value) if isinstance(value, str) else value
-        for key, value in shown.items()
-        if value not in ("", [], None)
-    }
 
 
 class _Loader:
@@ -249,7 +185,7 @@ class _Loader:
             self._check_names(document)
             self._check_fast(document)
             if file is not None:
-                messengers.append(self._messenger(file))
+                messengers.append(self._messenger(file, settings))
         return tuple(messengers)
 
     def _own_messengers(self, main: Document, settings: Settings) -> dict[str, Document]:
@@ -286,7 +222,10 @@ class _Loader:
             if file.suffix in (".yaml", ".yml") and not file.name.startswith(".")
         ]
 
-    def _messenger(self, file: Any) -> MessengerConfig:
+    def _messenger(self, file: Any, settings: Settings) -> MessengerConfig:
+        targets = tuple(self._target(file.messenger, one) for one in self._allowed(file.targets))
+        if (probe := self._probes.get(streams.KIND)) is not None:
+            targets = streams.with_streams(targets, probe, settings)
         return MessengerConfig(
             file.messenger,
             file.title,
@@ -294,7 +233,7 @@ class _Loader:
             file.owner.asns,
             file.owner.prefixes,
             tuple(Source(source.url, source.read) for source in file.sources),
-            tuple(self._target(file.messenger, target) for target in self._allowed(file.targets)),
+            targets,
         )
 
     def _controls(self, main: Document, settings: Settings) -> tuple[TargetConfig, ...]:
@@ -340,7 +279,11 @@ class _Loader:
     def _allowed(self, targets: Iterable[Any]) -> list[Any]:
         """Without those whose probe the profile forbids: nothing of them is asked or shown."""
         probes = self._probes
-        return [one for one in targets if self._research or not needs_research(probes[one.probe])]
+        return [
+            one
+            for one in targets
+            if self._research or not needs_research(build_probe(one, probes[one.probe]))
+        ]
 
     def _target(self, messenger: str, entry: Any) -> TargetConfig:
         url = getattr(entry, "url", "")
@@ -411,6 +354,23 @@ class _Loader:
                 message = f"{name} is already the name of the target in line {first[name]}"
                 self._problems.append(document.problem(path, message))
             first.setdefault(name, document.line(path))
+
+
+def known_keys(model: Any, path: KeyPath) -> list[str]:
+    """The keys that may stand at ``path``, where targets carry the kind of their probe in it."""
+    for part in path:
+        if isinstance(part, int):
+            model = typing.get_args(model)[0]
+        elif isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[part].annotation
+        else:  # the tagged union of targets
+            union = typing.get_args(model)[0]
+            model = next(
+                one
+                for one in (typing.get_args(union) or (union,))
+                if typing.get_args(one.model_fields["probe"].annotation) == (part,)
+            )
+    return list(model.model_fields)
 
 
 def _written_path(loc: KeyPath, kind: str) -> KeyPath:

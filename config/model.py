@@ -49,7 +49,8 @@ class TargetConfig:
 
     ``host`` and ``port`` are those of ``url`` where the probe takes one, and "" and 0 where it
     asks a resolver. ``timeout`` and ``interval`` are seconds; None leaves them to the schedule.
-    ``role``, ``owner`` and ``asn`` are set for controls only; asn 0 is unknown.
+    ``role``, ``owner`` and ``asn`` are set for controls only; asn 0 is unknown. ``relay``: the
+    target to which this is the stream, and whose trust it shares.
     """
 
     target: Target
@@ -66,6 +67,7 @@ class TargetConfig:
     owner: str = ""
     asn: int = 0
     url: str = ""
+    relay: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,13 @@ class LimitSettings(Strict):
     fast_prefixes: Annotated[tuple[Prefix, ...], Unique] = ()
 
 
+class MediaSettings(Strict):
+    """The streams that every messenger gets by itself: to how many of its relays, at what pace."""
+
+    profile: Literal["keepalive", "voip20", "voip60", "voip120"] = "keepalive"
+    targets: Annotated[int, Field(ge=0, le=64)] = 2
+
+
 class WebSettings(Strict):
     listen: Listen = DEFAULT_LISTEN
     hosts: Annotated[tuple[Host, ...], Unique] = ()
@@ -192,6 +199,7 @@ class Settings(Strict):
     schedule: ScheduleSettings = _section(ScheduleSettings)
     state: StateSettings = _section(StateSettings)
     limits: LimitSettings = _section(LimitSettings)
+    media: MediaSettings = _section(MediaSettings)
     web: WebSettings = _section(WebSettings)
     state_dir: FilePath = ""
     log: LogSettings = _section(LogSettings)
@@ -209,6 +217,10 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     limits, schedule, web = settings.limits, settings.schedule, settings.web
     if settings.profile == "research" and settings.risks != "accepted":
         yield Conflict((("profile",), ("risks",)), "research needs risks: accepted")
+    if settings.media.profile != "keepalive" and settings.profile != "research":
+        yield Conflict(
+            (("media", "profile"), ("profile",)), "a voice's rate needs profile: research"
+        )
     min_interval: KeyPath = ("limits", "min_interval")
     if limits.min_interval < 60 and not limits.fast_prefixes:
         yield Conflict(
@@ -368,6 +380,7 @@ _FORMS: Mapping[str, Any] = {
     "query": Name,
     "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
     "resolver": Annotated[str, AfterValidator(_known_resolver)],
+    "seconds": Annotated[float, Field(ge=0, le=300)],
     "max_bytes": Annotated[int, Field(ge=1, le=1_000_000)],
     "expect_status": Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Unique],
 }
@@ -475,20 +488,3 @@ def schema(probes: Mapping[str, type] = PROBES) -> dict[str, Any]:
         "messenger": messenger_model(probes).model_json_schema(),
         "controls": controls_model(probes).model_json_schema(),
     }
-
-
-def known_keys(model: Any, path: KeyPath) -> list[str]:
-    """The keys that may stand at ``path``, where targets carry the kind of their probe in it."""
-    for part in path:
-        if isinstance(part, int):
-            model = typing.get_args(model)[0]
-        elif isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
-        else:  # the tagged union of targets
-            union = typing.get_args(model)[0]
-            model = next(
-                one
-                for one in (typing.get_args(union) or (union,))
-                if typing.get_args(one.model_fields["probe"].annotation) == (part,)
-            )
-    return list(model.model_fields)

@@ -7,10 +7,12 @@ what changed; the web process keeps a mirror.
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter
 from dataclasses import dataclass, field
 
+from exporters import streams
+from exporters.histogram import Histogram
+from exporters.streams import StreamFigures
 from probes.model import Failure, Observation, Report, Step, Target
 
 TargetKey = tuple[str, str]
@@ -18,22 +20,6 @@ TargetKey = tuple[str, str]
 
 DURATION_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.5, 5.0, 10.0, 20.0, 30.0)
 LAG_BUCKETS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0)
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Counts per bucket (upper bounds, the last one for everything above) and the sum."""
-
-    bounds: tuple[float, ...]
-    counts: list[int] = field(default_factory=list)
-    total: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.counts = self.counts or [0] * (len(self.bounds) + 1)
-
-    def observe(self, value: float) -> None:
-        self.counts[bisect.bisect_left(self.bounds, value)] += 1
-        self.total += value
 
 
 @dataclass(slots=True)
@@ -55,6 +41,7 @@ class TargetFigures:
     expires: float = 0.0
     proven: bool = False
     certificate_expiry: float | None = None
+    streams: dict[str, StreamFigures] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -128,6 +115,8 @@ def record(
         return
     figures.last_run = max(o.at for o in observations)
     figures.family = shown.family or figures.family
+    if shown.target.probe == "media":
+        streams.record(figures.streams, shown)
     rtt = shown.facts.get("rtt_seconds")
     figures.rtt = float(rtt) if isinstance(rtt, (int, float)) else None
     steps = {step.step: step.seconds for step in shown.steps}

@@ -1,4 +1,4 @@
-"""Frames between the agent and its web process: four bytes of length, then the bytes."""
+"""Frames between the agent and its processes: four bytes of length, then the bytes."""
 
 from __future__ import annotations
 

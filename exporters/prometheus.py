@@ -19,7 +19,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 
-from exporters.feed import Histogram, TargetFigures
+from exporters import media
+from exporters.feed import TargetFigures
+from exporters.histogram import buckets
 from exporters.mirror import Mirror
 from probes.model import Certainty, Mechanism, Status, VantageStatus
 
@@ -116,13 +118,18 @@ class Collector:
     def _checks(self) -> Iterator[Metric]:
         yield from self._last_runs()
         yield from self._totals()
+        yield from media.metrics(
+            (f.target, f.expires > self._now, f.streams)
+            for f in self._mirror.targets.values()
+            if f.streams
+        )
         duration = HistogramMetricFamily(
             "callpath_check_duration_seconds",
             "Duration of whole checks, all addresses and steps.",
             labels=["probe"],
         )
         for probe, histogram in self._mirror.agent.durations.items():
-            duration.add_metric([probe], *_buckets(histogram))
+            duration.add_metric([probe], *buckets(histogram))
         yield duration
 
     def _last_runs(self) -> Iterator[Metric]:
@@ -237,7 +244,7 @@ class Collector:
         lag = HistogramMetricFamily(
             "callpath_schedule_lag_seconds", "How late rounds started.", labels=[]
         )
-        lag.add_metric([], *_buckets(agent.lag))
+        lag.add_metric([], *buckets(agent.lag))
         yield lag
         yield _counter("callpath_rounds", "Rounds that ended.", "messenger", agent.rounds)
         yield _counter(
@@ -311,13 +318,18 @@ class Collector:
 
 SKIP_REASONS = (
     "byte_budget",
+    "engine_died",
     "handshake_rate",
     "min_interval",
+    "no_engine",
     "no_resolver",
+    "not_fast",
     "outside_fast_prefixes",
     "packet_budget",
     "paused",
+    "probe_fault",
     "residual",
+    "stream_budget",
 )
 CONTRAST_SKIP_REASONS = tuple(sorted((*SKIP_REASONS, "no_control", "profile", "time")))
 
@@ -340,14 +352,6 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Counte
     for key, value in values.items():
         family.add_metric([key], value)
     return family
-
-
-def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    cumulative, rows = 0, []
-    for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
-        cumulative += count
-        rows.append(("+Inf" if bound is None else str(bound), float(cumulative)))
-    return rows, histogram.total
 
 
 class _Registry(CollectorRegistry):

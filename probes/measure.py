@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from probes.model import Contrast, Fact, Failure, Family, Observation, Step, StepResult, Target
 from probes.net import resolver
@@ -22,7 +23,8 @@ BOTH = frozenset({Family.IPV4, Family.IPV6})
 @dataclass(frozen=True, slots=True)
 class Check:
     """A target and how to ask it: what is scheduled. ``pinned`` addresses are asked beside those
-    that the name resolves to; ``timeout`` replaces the probe's own limits."""
+    that the name resolves to; ``timeout`` replaces the probe's own limits; ``sites`` are other
+    servers of the owner's that answer over TCP."""
 
     target: Target
     probe: Probe
@@ -32,6 +34,7 @@ class Check:
     family: Family = Family.ANY
     timeout: float | None = None
     rfc_timers: bool = False
+    sites: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +262,11 @@ async def _run(
     kind = "tcp" if partial else kind or named
     packets = 1 if partial else check.probe.packets_per_run
     await env.courtesy.check(check.target, address, check.port, kind, packets)
-    trail = Trail(env, check.timeout, partial, check.rfc_timers)
+    paced: Any = check.probe
+    if hasattr(paced, "stream_packets"):
+        many, rate = paced.stream_packets
+        await env.courtesy.stream(check.target, address, check.port, many, rate, paced.fast)
+    trail = Trail(env, check.timeout, partial, check.rfc_timers, check.sites)
     at = time.time()
     with contextlib.suppress(StepFailed):  # the reason is the last step on the trail
         await check.probe.run(trail, Peer(address, check.port, _name(check.host)))

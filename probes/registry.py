@@ -10,7 +10,17 @@ from typing import Any
 
 import probes
 
-_NO_PROBES = {"model", "trail", "measure", "registry", "transaction", "twin", "contrast"}
+_NO_PROBES = {
+    "model",
+    "trail",
+    "measure",
+    "registry",
+    "transaction",
+    "twin",
+    "contrast",
+    "lanes",
+    "trains",
+}
 
 
 def _find() -> dict[str, Any]:

@@ -16,6 +16,8 @@ from probes.transaction import DEADLINE, RFC_DEADLINE, ask_udp, schedule
 from probes.wire import stun
 from probes.wire.error import WireError
 
+ANSWER = 60
+"""Bytes of an ordinary answer: 32 with our address alone, 88 with all that some servers add."""
 SLACK = 1.0  # seconds a step may run over its own schedule before it is cut off
 Judge = Callable[[stun.Answer], None]
 
@@ -42,7 +44,9 @@ class StunProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return {"udp": 850, "tcp": 1800, "tls": 8000}[self.transport]
+        if self.transport != "udp":
+            return 1800 if self.transport == "tcp" else 8000
+        return 5 * round_trip_bytes(self.dress)
 
     def subject(self, host: str) -> str:
         return (self.server_name or host).lower() if self.handshake else ""
@@ -57,6 +61,12 @@ class StunProbe:
         legacy = build(bytes(12))[4:8] if self.dress is stun.Dress.RFC3489 else b""
         ask = StunExchange(build, legacy, lambda answer: None)
         await ask.run(trail, peer, self.transport, self.server_name)
+
+
+def round_trip_bytes(dress: stun.Dress, size: int = 0) -> int:
+    """Of a request and an ordinary answer over IPv4, headers included."""
+    asked = len(stun.binding_request(dress, bytes(12), bytes(32), size))
+    return 28 + asked + 28 + ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class StunExchange:
     def _match(self, trail: Trail, ids: list[bytes], data: bytes) -> int:
         index = next((i for i, known in enumerate(ids) if stun.matches(data, known)), 0)
         answer = stun.read_answer(data, ids[index], legacy_prefix=self.legacy_prefix)
-        _note(trail, answer)
+        note_answer(trail, answer)
         self.judge(answer)
         return index
 
@@ -118,7 +128,7 @@ class StunExchange:
             if len(data) >= 20:
                 wanted = stun.frame_length(data[:20])
         answer = stun.read_answer(data[:wanted], request_id, legacy_prefix=self.legacy_prefix)
-        _note(trail, answer)
+        note_answer(trail, answer)
         self.judge(answer)
 
 
@@ -126,7 +136,7 @@ def _ids(count: int) -> list[bytes]:
     return [os.urandom(12) for _ in range(count)]
 
 
-def _note(trail: Trail, answer: stun.Answer) -> None:
+def note_answer(trail: Trail, answer: stun.Answer) -> None:
     """The mapped address is kept in memory for the vantage's own use; it never becomes a fact."""
     if answer.error_code is not None:
         trail.facts["error_code"] = answer.error_code

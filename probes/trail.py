@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import ssl
 import time
@@ -13,7 +12,7 @@ from typing import ClassVar, Protocol
 
 from probes.model import Fact, Failure, Step, StepResult
 from probes.net.environment import Environment
-from probes.net.errors import Refusal
+from probes.net.errors import Refusal, of_errno
 from probes.wire.error import WireError
 
 NETWORK_ERRORS = (OSError, EOFError, WireError, Refusal)
@@ -100,12 +99,14 @@ class Trail:
 
     ``timeout`` replaces the default limit of each step; ``partial`` asks the probe to stop after
     ``connect``; ``rfc_timers`` retransmits as RFC 8489 says instead of counting single packets.
+    ``sites``: address and port of other servers of the owner's that answer over TCP.
     """
 
     env: Environment
     timeout: float | None = None
     partial: bool = False
     rfc_timers: bool = False
+    sites: tuple[tuple[str, int], ...] = ()
     steps: list[StepResult] = field(default_factory=list)
     facts: dict[str, Fact] = field(default_factory=dict)
     mapped: str = ""
@@ -125,21 +126,6 @@ class Trail:
         self.facts["received"] = int(self.facts.get("received", 0)) + received  # type: ignore[arg-type] # as above
         self.env.traffic.add(bytes_sent, bytes_received)
 
-
-_BY_ERRNO = {
-    errno.ECONNREFUSED: Failure.REFUSED,
-    errno.ECONNRESET: Failure.RESET,
-    errno.EPIPE: Failure.CLOSED,  # written after a FIN; after an RST the first word is ECONNRESET
-    errno.ECONNABORTED: Failure.RESET,
-    errno.ETIMEDOUT: Failure.TIMEOUT,
-    errno.EHOSTUNREACH: Failure.UNREACHABLE,
-    errno.ENETUNREACH: Failure.UNREACHABLE,
-    errno.ENETDOWN: Failure.UNREACHABLE,
-    errno.EADDRNOTAVAIL: Failure.UNREACHABLE,
-    errno.EINVAL: Failure.UNREACHABLE,  # no route for this scope (a link-local address, say)
-    errno.EPERM: Failure.BLOCKED_LOCALLY,  # the host's own firewall
-    errno.EACCES: Failure.BLOCKED_LOCALLY,
-}
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h
 _BY_VERIFY_CODE = {
@@ -171,7 +157,7 @@ def classify(error: BaseException) -> Failure:
         case EOFError():
             return Failure.CLOSED
         case OSError():
-            return _BY_ERRNO.get(error.errno or 0, Failure.OTHER)
+            return of_errno(error.errno)
     return Failure.OTHER
 
 

@@ -121,22 +121,24 @@ class TwinUdpProbe:
             trail.facts["received_by_peer"] = newest.received
             trail.facts["received_by_peer_at"] = round(newest.at, 4)
         if self.tls_port and trail.facts.get("answered") != len(requests):
-            await self._ask_tally(trail, peer, flow_id)
+            where = Peer(peer.address, self.tls_port, "")
+            told = await ask_tally(trail, where, self.tls_sha256, self.key, flow_id)
+            if told is not None:
+                trail.facts["received_by_peer"] = told
         if failed:
             raise failed
 
-    async def _ask_tally(self, trail: Trail, peer: Peer, flow_id: int) -> None:
-        """How many came there, over TLS: what no answer could tell. Its failure is no step of
-        this run, and leaves the count unknown."""
-        aside = Trail(trail.env, min(_TALLY_LIMIT, trail.limit(_TALLY_LIMIT)))
-        where = Peer(peer.address, self.tls_port, "")
-        with suppress(StepFailed, NotMeasured):
-            async with stream.connect(aside, where) as tcp:
-                secured = await tls.secure(
-                    aside, tcp, peer.address, peer.address, pin=self.tls_sha256
-                )
-                async with aside.step(Step.EXCHANGE, aside.limit(_TALLY_LIMIT)):
-                    trail.facts["received_by_peer"] = await _tally(secured, self.key, flow_id)
+
+async def ask_tally(trail: Trail, where: Peer, pin: str, key: bytes, flow_id: int) -> int | None:
+    """How many requests of a flow came there, over TLS: what no answer could tell. Its failure is
+    no step of this run, and leaves the count unknown."""
+    aside = Trail(trail.env, min(_TALLY_LIMIT, trail.limit(_TALLY_LIMIT)))
+    with suppress(StepFailed, NotMeasured):
+        async with stream.connect(aside, where) as tcp:
+            secured = await tls.secure(aside, tcp, where.address, where.address, pin=pin)
+            async with aside.step(Step.EXCHANGE, aside.limit(_TALLY_LIMIT)):
+                return await _tally(secured, key, flow_id)
+    return None
 
 
 async def _tally(secured: tls.TlsStream, key: bytes, flow_id: int) -> int:
@@ -155,13 +157,14 @@ async def _tally(secured: tls.TlsStream, key: bytes, flow_id: int) -> int:
 def shaped(
     dress: Dress, size: int, seed: bytes, request: twin.Request, at: float, key: bytes
 ) -> bytes:
-    """A sealed request that looks like ``dress``; ``size`` for random bytes, ``seed`` has 32."""
+    """A sealed request that looks like ``dress``; ``size`` for random bytes, and what a larger STUN
+    message is filled up to; ``seed`` has 32."""
     if dress in _DTLS:
         shape = dtls.client_hello(_DTLS[dress], seed)
         return twin.sealed_request(shape, twin.IN_DTLS, key, request, at)
     if dress in _STUN:
-        sized = len(stun.binding_request(_STUN[dress], bytes(12), seed))
-        return stun.binding_request(_STUN[dress], twin.tag(key, request, sized, at), seed)
+        sized = len(stun.binding_request(_STUN[dress], bytes(12), seed, size))
+        return stun.binding_request(_STUN[dress], twin.tag(key, request, sized, at), seed, size)
     shape = os.urandom(size)
     while twin.is_binding_request(shape):  # that would be another dress
         shape = os.urandom(size)

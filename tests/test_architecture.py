@@ -25,7 +25,7 @@ MAY_IMPORT = {
 
 DOORS = {
     "apscheduler": {"agent/scheduler.py"},
-    "prometheus_client": {"exporters/prometheus.py"},
+    "prometheus_client": {"exporters/prometheus.py", "exporters/media.py"},
     "httpx": {"probes/net/http.py"},
     "httpcore": {"probes/net/http.py"},
     "dns": {"probes/wire/dns.py"},
@@ -34,7 +34,7 @@ DOORS = {
     "uvicorn": {"exporters/web.py"},
     "jinja2": {"exporters/web.py"},
     "typer": {"agent/cli.py"},
-    "rich": {"exporters/tables.py", "agent/check.py"},
+    "rich": {"exporters/tables.py", "exporters/live.py", "agent/check.py"},
     "sqlite3": {"agent/store.py"},
     "yaml": {"config/document.py", "agent/cli.py"},
     "pydantic": {"config"},
@@ -46,6 +46,9 @@ DOORS = {
 
 SOCKET_DOORS = {
     "probes/net",
+    "agent/engine.py",
+    "agent/enginedoor.py",
+    "agent/engineflows.py",
     "agent/network.py",
     "agent/twindoor.py",
     "agent/webdoor.py",

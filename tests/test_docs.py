@@ -13,8 +13,10 @@ import pytest
 import typer.main
 from pydantic import BaseModel
 
+from agent.callflow import CUT_OFF
 from agent.case import Differs
 from agent.cli import app
+from agent.streams import HEARD
 from config import schema
 from exporters.prometheus import CONTRAST_SKIP_REASONS, SKIP_REASONS, render
 from probes.model import Certainty, Failure, Mechanism, Status, Step, VantageStatus
@@ -237,7 +239,7 @@ def test_vantage_statuses():
 
 def reasons() -> set[str]:
     """What diagnosis and presentation can give as a channel's reason, read from their code."""
-    found: set[str] = set()
+    found = {CUT_OFF, HEARD}
     for module in ("diagnosis", "present", "verdicts"):
         tree = ast.parse((ROOT / "agent" / f"{module}.py").read_text())
         for node in ast.walk(tree):

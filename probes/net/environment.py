@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from probes.model import Target
 from probes.net.address import OwnAddresses, Source
 from probes.net.streams import Streams
+from probes.wire.quality import Quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,19 @@ class TrustedResolver:
     ports: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What a paced stream is held against: ``kind`` is ``twin``, the operator's own server, with
+    its ``key`` and where it is asked over TLS, or ``stun``, a stranger's."""
+
+    kind: str
+    address: str
+    port: int
+    key: bytes = field(default=b"", repr=False)
+    tls_port: int = 0
+    tls_sha256: str = ""
+
+
 class Courtesy(Protocol):
     """Decides whether a packet may leave now. Raises NotMeasured when it may not."""
 
@@ -36,6 +50,12 @@ class Courtesy(Protocol):
         """Before a TLS handshake: at most two a minute per destination and name, 500 ms apart.
         ``name`` has the port in it, since another port is another service."""
 
+    async def stream(
+        self, target: Target, address: str, port: int, packets: int, rate: float, allowed: bool
+    ) -> None:
+        """Before a paced stream of so many packets, ``rate`` of them a second. ``allowed``: is its
+        target said to bear a voice's rate?"""
+
 
 class NoCourtesy:
     """For a single probe asked for by hand: nothing to space out."""
@@ -44,6 +64,11 @@ class NoCourtesy:
         return None
 
     async def handshake(self, address: str, name: str) -> None:
+        return None
+
+    async def stream(
+        self, target: Target, address: str, port: int, packets: int, rate: float, allowed: bool
+    ) -> None:
         return None
 
 
@@ -74,3 +99,7 @@ class Environment:
     traffic: Traffic = field(default_factory=Traffic)
     own: OwnAddresses = field(default_factory=OwnAddresses)
     streams: Streams | None = None
+    beside: tuple[Beside, ...] = ()
+    """What streams are held against now, the best first."""
+    watch: Callable[[Mapping[str, Quality]], None] | None = None
+    """Shown what a stream came to so far, by the stream's name, some times a second."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from probes.model import Failure, Step
 from probes.net.address import parse
+from probes.net.datagram import IP_RECVERR, IPV6_RECVERR, icmp_failures, icmp_sender
 from probes.net.errors import Refusal
-from probes.net.udp import IP_RECVERR, IPV6_RECVERR, icmp_failures, icmp_sender
 from probes.trail import Peer, Trail
 
 CONNECT_LIMIT = 10.0

@@ -47,7 +47,8 @@ class Received:
 class Played:
     """What came of one stream. ``sent``: Unix nanoseconds just before each of its sends, 0 where
     this host refused to send; ``late``: seconds by which each left after its time; ``failures``:
-    ICMP errors in order of arrival; ``overflowed``: datagrams that this host itself lost;
+    ICMP errors in order of arrival, and once why this host refused; ``overflowed``: datagrams that
+    this host itself lost, or that were too many to be kept;
     ``stepped``: the host's clock was set meanwhile, and no time of this is to be believed."""
 
     sent: tuple[int, ...]

@@ -7,25 +7,16 @@ first ICMP error when IP_RECVERR is set; so this is a raw socket, ``add_reader``
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
-import struct
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from probes.model import Failure
 from probes.net.address import Source, parse
-from probes.net.errors import Refusal
+from probes.net.datagram import arrival, connected, icmp_failures, icmp_sender, send
 
-# linux/in.h and asm-generic/socket.h; absent from Python's socket module before 3.14
-IP_RECVERR, IPV6_RECVERR = 11, 25
-IP_RECVTTL, IP_TTL = 12, 2
-SO_TIMESTAMPNS = 35
-_TIMESPEC = struct.Struct("@qq")
-_EXTENDED_ERROR = struct.Struct("@IBBBBII")  # struct sock_extended_err, linux/errqueue.h
-
+IP_RECVTTL = 12  # linux/in.h
 MAX_DATAGRAM = 65535
 IP_UDP_HEADERS = {socket.AF_INET: 28, socket.AF_INET6: 48}
 _KEPT = 128  # datagrams of one flow that are looked at: what asks five times needs no more
@@ -93,24 +84,8 @@ class Flow:
         return IP_UDP_HEADERS[self.sock.family]
 
     def send(self, data: bytes) -> int:
-        """Send one datagram; returns the Unix nanoseconds just before.
-
-        An ICMP error of an earlier datagram surfaces as this call's errno while nothing is sent:
-        it is kept, and the send is tried again. Raises OSError for what the host itself refuses.
-        """
-        for _ in range(8):
-            at = time.time_ns()
-            try:
-                self.sock.send(data)
-            except OSError as error:
-                if not self._drain_errors():
-                    if error.errno in (errno.EAGAIN, errno.ENOBUFS):
-                        raise Refusal(Failure.OTHER, "the host's send buffer is full") from error
-                    raise
-                continue
-            break
-        else:
-            raise Refusal(Failure.REFUSED, "ICMP errors outran the sends")
+        """Send one datagram; returns the Unix nanoseconds just before. Raises Refusal, OSError."""
+        at = send(self.sock, data, self._drain_errors)
         self.sent += 1
         self.bytes_sent += len(data) + self.headers
         return at
@@ -154,85 +129,18 @@ class Flow:
         return drained
 
 
-def arrival(messages: list[tuple[int, int, bytes]]) -> tuple[int, int | None]:
-    """Kernel receive time, Unix nanoseconds (now where it was not told), and TTL."""
-    at, ttl = time.time_ns(), None
-    for level, kind, data in messages:
-        if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS:
-            seconds, nanoseconds = _TIMESPEC.unpack(data[:16])
-            at = seconds * 1_000_000_000 + nanoseconds
-        elif (level, kind) in (
-            (socket.IPPROTO_IP, IP_TTL),
-            (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT),
-        ):
-            ttl = int.from_bytes(data[:4], "little")
-    return at, ttl
-
-
-def icmp_failures(messages: list[tuple[int, int, bytes]]) -> Iterator[Failure]:
-    """The words for the ICMP errors in one error-queue message (ip(7), IP_RECVERR)."""
-    for level, kind, data in messages:
-        if (level, kind) not in (
-            (socket.IPPROTO_IP, IP_RECVERR),
-            (socket.IPPROTO_IPV6, IPV6_RECVERR),
-        ):
-            continue
-        _errno, origin, icmp_type, code, _pad, _info, _data = _EXTENDED_ERROR.unpack(data[:16])
-        if origin == 2:  # SO_EE_ORIGIN_ICMP; type 3 is destination unreachable (RFC 792)
-            if icmp_type == 3:
-                yield _icmp4(code)
-        elif origin == 3 and icmp_type == 1:  # SO_EE_ORIGIN_ICMP6, RFC 4443 section 3.1
-            yield _icmp6(code)
-        elif origin == 1:  # SO_EE_ORIGIN_LOCAL: this host found no way out
-            yield Failure.UNREACHABLE
-
-
-def icmp_sender(messages: list[tuple[int, int, bytes]]) -> str:
-    """Who sent the ICMP error of one error-queue message, "" when it does not say."""
-    for level, kind, data in messages:
-        if (level, kind) == (socket.IPPROTO_IP, IP_RECVERR) and len(data) >= 24:
-            return socket.inet_ntop(socket.AF_INET, data[20:24])  # struct sockaddr_in
-        if (level, kind) == (socket.IPPROTO_IPV6, IPV6_RECVERR) and len(data) >= 40:
-            return socket.inet_ntop(socket.AF_INET6, data[24:40])  # struct sockaddr_in6
-    return ""
-
-
-def _icmp4(code: int) -> Failure:
-    if code in (2, 3):  # protocol, port unreachable
-        return Failure.REFUSED
-    if code in (9, 10, 13):  # administratively prohibited (RFC 1122, RFC 1812)
-        return Failure.PROHIBITED
-    return Failure.UNREACHABLE
-
-
-def _icmp6(code: int) -> Failure:
-    if code == 4:
-        return Failure.REFUSED
-    if code in (1, 5, 6):  # prohibited, source policy, reject route
-        return Failure.PROHIBITED
-    return Failure.UNREACHABLE
-
-
 @contextmanager
 def open_flow(address: str, port: int, source: Source, news: News | None = None) -> Iterator[Flow]:
     """A connected flow to ``address``, a literal, from a fresh source port. Raises OSError.
 
     Flows given one ``news`` wake whoever waits on any of them.
     """
-    six = ":" in address
-    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
     loop = asyncio.get_running_loop()
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        if six:
-            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    with connected(address, port, source) as sock:
+        if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
         else:
-            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
             sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
-        source.bind(sock, stream=False)
-        sock.connect((address, port))
         flow = Flow(sock, news or News())
         fd = sock.fileno()  # by the socket itself, selectors would format it for a KeyError
         loop.add_reader(fd, flow._readable)
@@ -240,5 +148,3 @@ def open_flow(address: str, port: int, source: Source, news: News | None = None)
             yield flow
         finally:
             loop.remove_reader(fd)
-    finally:
-        sock.close()

@@ -19,6 +19,8 @@ MAGIC_COOKIE = 0x2112A442  # RFC 8489 section 5
 MAX_MESSAGE = 2048  # bytes; the largest answer we know of is 512, a datagram has at most 1500
 
 _HEADER = 20
+_ICE_SIZE = 96
+_LONGEST_SOFTWARE = 508  # RFC 8489 section 14.14: under 128 characters, at most 509 bytes
 _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 _FINGERPRINT_XOR = 0x5354554E  # RFC 8489 section 14.7
 
@@ -67,21 +69,23 @@ class Answer:
     size: int
 
 
-def binding_request(dress: Dress, transaction_id: bytes, seed: bytes) -> bytes:
+def binding_request(dress: Dress, transaction_id: bytes, seed: bytes, size: int = 0) -> bytes:
     """Build a Binding request, or the keepalive that stands for one in the dress ``app``.
 
     ``transaction_id`` is 12 random bytes; ``seed`` is at least 32, the source of everything else
-    that is random. ``bare``, ``rfc3489`` and ``app`` have 20 bytes, ``ice`` 96. In the dress
-    ``rfc3489`` the id has 16 bytes: what precedes ``transaction_id`` in it, ``request[4:8]``, is
-    the ``legacy_prefix`` of ``read_answer``.
+    that is random. ``bare``, ``rfc3489`` and ``app`` have 20 bytes, ``ice`` 96; with a larger
+    ``size`` a SOFTWARE attribute fills it up, to at most three bytes less (RFC 8489 section 14.14:
+    any server skips it). In the dress ``rfc3489`` the id has 16 bytes: what precedes
+    ``transaction_id`` in it, ``request[4:8]``, is the ``legacy_prefix`` of ``read_answer``.
     """
     if len(seed) < 32:
         raise ValueError(f"seed has {len(seed)} bytes, not 32")
-    if dress is Dress.APP:
-        return encode(APP_KEEPALIVE, transaction_id, ())
     if dress is Dress.ICE:
-        return _ice_check(transaction_id, seed)
-    bare = encode(BINDING_REQUEST, transaction_id, ())
+        return _ice_check(transaction_id, seed, size)
+    kind = APP_KEEPALIVE if dress is Dress.APP else BINDING_REQUEST
+    bare = encode(kind, transaction_id, _filling(size - _HEADER, seed))
+    if dress is Dress.APP:
+        return bare
     if dress is Dress.BARE:
         return bare
     prefix = seed[:4] if seed[:4] != _COOKIE else seed[:3] + bytes([seed[3] ^ 1])
@@ -93,7 +97,16 @@ def allocate_request(transaction_id: bytes) -> bytes:
     return encode(ALLOCATE_REQUEST, transaction_id, [(REQUESTED_TRANSPORT, b"\x11\0\0\0")])
 
 
-def _ice_check(transaction_id: bytes, seed: bytes) -> bytes:
+def _filling(size: int, seed: bytes) -> list[tuple[int, bytes]]:
+    """A SOFTWARE attribute of at most so many bytes with its header; none where none fits."""
+    room = size // 4 * 4 - 4
+    if room <= 0:
+        return []
+    text = hashlib.shake_256(b"filling" + seed).hexdigest(256).encode()
+    return [(SOFTWARE, text[: min(room, _LONGEST_SOFTWARE)])]
+
+
+def _ice_check(transaction_id: bytes, seed: bytes, size: int) -> bytes:
     """A connectivity check (RFC 8445 section 7.2.2) with libwebrtc's attributes in its order."""
     pool = hashlib.shake_256(seed).digest(40)
     names, tie_breaker, password = (_ice_chars(pool[:8]), pool[8:16], _ice_chars(pool[16:]))
@@ -102,6 +115,7 @@ def _ice_check(transaction_id: bytes, seed: bytes) -> bytes:
         (GOOG_NETWORK_INFO, struct.pack("!HH", 1, 10)),  # the first network, at the cost of Wi-Fi
         (ICE_CONTROLLING, tie_breaker),
         (PRIORITY, struct.pack("!I", 0x6E7F1EFF)),  # a peer-reflexive candidate on IPv4
+        *_filling(size - _ICE_SIZE, seed),
     ]
     return encode(
         BINDING_REQUEST, transaction_id, attributes, integrity_key=password, fingerprint=True

@@ -12,6 +12,8 @@ from probes.model import Contrast, Failure, Family, Observation, Role, Step, Tar
 from probes.tcp import TcpProbe
 from probes.transfer import TransferProbe
 from tests.agent.building import control, seen, target
+from tests.agent.calling import CALLING
+from tests.agent.streaming import STREAMS
 from tests.agent.worlds import (
     A1,
     A2,
@@ -293,4 +295,4 @@ GRADUAL: dict[str, Callable[[], Case]] = {
     "R54": _r54,
 }
 
-WORLDS = {**OTHERS, **GRADUAL}
+WORLDS = {**OTHERS, **GRADUAL, **CALLING, **STREAMS}

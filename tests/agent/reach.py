@@ -27,9 +27,18 @@ RESEARCH = {
     Sign.OTHER_HELLO_OK,
     Sign.BURST_FREEZES,
     Sign.ANSWERED_NOWHERE,
+    Sign.WORSE_THAN_DRESS,
+    Sign.SITE_CLEAN,
+    Sign.SITE_BAD,
+    Sign.PACE_IS_BAD,
+    Sign.CANARIES_LIVE,
+    Sign.SIZE_SPLIT,
 }
 OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
-TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")}
+TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")} | {
+    Sign.WORSE_THAN_TWIN,
+    Sign.ONE_WAY,
+}
 HEAD = (
     "| rule | mechanism | rests on | client alone | with an outside view | with a twin | research |"
 )

@@ -230,6 +230,7 @@ def checked(monkeypatch, kind: str, where: str, config=None, **options: str) -> 
 
     async def measure(given: Any, env: Any) -> Measured:
         found.append(given)
+        assert env.streams is not None
         return Measured((seen(target()),), (), frozenset())
 
     monkeypatch.setattr(byhand, "measure", measure)

@@ -94,8 +94,11 @@ def without(case: Case, rule: Rule, need: Sign) -> Case:
         transfers=tuple(o for o in known.transfers if o.id not in gone),
         past=tuple(o for o in known.past if o.id not in gone),
     )
+    streams = {n: tuple(o for o in s if o.id not in gone) for n, s in known.streams.items()}
+    known = replace(known, streams=streams)
     if not gone or need is Sign.UP:
-        known = replace(known, verified=frozenset(), nearest={}, outside={}, slow_outside={})
+        known = replace(known, verified=frozenset(), nearest={}, least={}, outside={})
+        known = replace(known, slow_outside={})
     kept = tuple((e, tuple(o for o in seen if o.id not in gone)) for e, seen in case.seen)
     return replace(case, known=known, seen=kept)
 
@@ -113,6 +116,19 @@ SHOWN = {
     Sign.BY_LOSS,
     Sign.BY_DELAY,
     Sign.FIRST_ANSWERED,
+    Sign.STREAM_BESIDE_BAD,
+    Sign.PACE_IS_BAD,
+    Sign.PLACE_IS_BAD,
+    Sign.CANARIES_LIVE,
+    Sign.RANDOM_LIVES_ON,
+    Sign.OTHER_FLOW_LIVES,
+    Sign.TWIN_CALL_CUT,
+    Sign.ALL_FLOWS_END,
+    Sign.ENDS_ALIKE,
+    Sign.OTHER_ENDS_ALIKE,
+    Sign.SIZE_SPLIT,
+    Sign.TWIN_SIZES_PASS,
+    Sign.TWIN_SIZES_SPLIT,
     Sign.OFFLINE_LOCALLY,
     Sign.OFFLINE,
     Sign.PORTAL,

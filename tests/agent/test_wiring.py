@@ -22,6 +22,8 @@ from config.model import Config, ConfigError, Problem
 from exporters import tables
 from exporters.document import timestamp
 from probes.model import Status
+from probes.net.address import Source
+from probes.net.streams import Send, Stream
 from tests.agent.building import (
     FakeStun,
     World,
@@ -31,6 +33,7 @@ from tests.agent.building import (
     target,
     until,
 )
+from tests.probes.servers import echo, udp_server
 
 pytestmark = pytest.mark.usefixtures("collector_as_it_was")
 
@@ -115,6 +118,22 @@ async def test_sigterm_lets_the_round_under_way_end(running: Running):
     assert running.agent._figures.rounds["m"] == ended + 1
 
 
+async def test_the_media_engine_starts_when_it_is_needed_and_ends_with_the_agent(running: Running):
+    engine = running.agent._core.engine
+    assert engine.pid is None
+    async with udp_server(echo) as server:
+        stream = Stream("127.0.0.1", server.port, (Send(0.0, b"x"),), 0.1)
+        streams = running.agent._core.env.streams
+        assert streams is not None
+        await streams.play([stream], Source())
+    pid = engine.pid
+    assert pid
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(asyncio.shield(running.task), 20)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 async def test_a_paused_file_stops_all_sending_within_a_second(running: Running):
     running.world.hanging.add(ADDRESS)
     await until(lambda: running.world.sending[ADDRESS])
@@ -149,6 +168,7 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     assert core is not before
     assert running.agent._figures.reload_ok
     assert core.ready
+    assert core.env.streams is core.engine is before.engine  # its long-lived flows go on
     assert running.statuses == {"call": Status.OK}
     ended = running.agent._figures.rounds["m"]
     await until(lambda: running.agent._figures.rounds["m"] > ended)

@@ -140,6 +140,7 @@ def case(
         "nearest": {A1: RTT, A2: RTT, A3: RTT},
         **known,
     }
+    settings.setdefault("least", settings["nearest"])
     return case_of(messenger, channel, evidence, line or judgement(), Known(**settings))
 
 

@@ -9,7 +9,8 @@ import pytest
 
 import config
 from config.document import read_yaml
-from config.loader import effective, load
+from config.effective import effective
+from config.loader import load
 from config.model import ConfigError
 from config.schema import Settings
 from tests.config.conftest import messenger_text
@@ -200,7 +201,9 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
             "twin.key_file",
             "cannot be read: No such file",
         ),
-        ("media: {profile: voip20}", 1, "media", "not in this version"),
+        ("media: {profile: voip20}", 1, "media.profile", "needs profile: research"),
+        ("media: {profile: voice}", 1, "media.profile", "'keepalive'"),
+        ("media: {targets: 65}", 1, "media.targets", "less than or equal to 64"),
         ("localise: {enabled: true}", 1, "localise", "not in this version"),
         ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
         ("history: {keep: 60d}", 1, "history", "not in this version"),
@@ -385,3 +388,28 @@ def test_the_shipped_transfers_never_decide(write) -> None:
     transfers = [t for t in everything if t.target.probe == "transfer"]
     assert {t.target.messenger for t in transfers} == {"control", "telegram"}
     assert all(t.informative and t.url.startswith("https://") for t in transfers)
+
+
+CALLED = "{name: flow, channel: call, probe: call, host: 192.0.2.1, port: 1400, fast: true}"
+ACCEPTED = "messengers: [signal]\nmessenger_dirs: [own]\nprofile: research\nrisks: accepted\n"
+
+
+def test_a_call_is_for_the_research_profile(write) -> None:
+    write("own/signal.yaml", messenger_text(targets=[CALLED, SMALL]))
+    research = load(write("callpath.yaml", ACCEPTED))
+    (flow,) = [t.probe for t in research.messengers[0].targets if t.target.name == "flow"]
+    assert (flow.fast, flow.profile, flow.length) == (True, "voip60", 20.0)
+    client = load(write("callpath.yaml", ACCEPTED.partition("profile")[0]))
+    assert "flow" not in {t.target.name for t in client.messengers[0].targets}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seconds", "61"), ("seconds", "1"), ("profile", "keepalive")]
+)
+def test_a_call_that_makes_no_sense(write, problems, key: str, value: str) -> None:
+    write(
+        "own/signal.yaml",
+        messenger_text(targets=[CALLED.replace("fast:", f"{key}: {value}, fast:")]),
+    )
+    (found,) = problems(write("callpath.yaml", ACCEPTED))
+    assert key in f"{found.key} {found.message}"

@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from config.loader import effective, load
+from config.effective import effective
+from config.loader import load
 from config.schema import controls_model, messenger_model
 from probes.model import Channel, Family, Proof, Role, Target
 
@@ -267,7 +268,8 @@ def test_every_kind_of_target_becomes_what_it_says(write) -> None:
     )
     main = own(write, {"s.yaml": text}, "messengers: [signal]")
     config = load(main)
-    first, url, name, stun, turn, dtls, tls = config.messengers[0].targets
+    first, url, name, stun, turn, dtls, tls, *streams = config.messengers[0].targets
+    assert [t.target.name for t in streams] == ["media-stun", "media-turn"]
     assert first.addresses == ("2001:db8::1",)
     assert (first.host, first.port, first.family) == ("a.example", 443, Family.IPV6)
     assert (first.timeout, first.proof, first.interval) == (3.0, Proof.CAPTURED, None)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from config.schema import Settings, known_keys, messenger_model, schema
+from config.loader import known_keys
+from config.schema import Settings, messenger_model, schema
 from probes.registry import PROBES
 
 SCHEMA = schema()

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from exporters.feed import AgentFigures, ChannelFigures, Histogram, TargetFigures, Update
+from exporters.feed import AgentFigures, ChannelFigures, TargetFigures, Update
+from exporters.histogram import Histogram
 from exporters.mirror import Mirror
 from probes.model import (
     Certainty,

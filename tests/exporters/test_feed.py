@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.feed import DURATION_BUCKETS, Histogram, TargetFigures, Update, record
+from exporters.feed import DURATION_BUCKETS, TargetFigures, Update, record
 from exporters.framing import read_frame, write_frame
+from exporters.histogram import Histogram
 from exporters.mirror import Mirror
 from probes.model import Failure, Status, Step, StepResult
 from tests.exporters.building import AT, RELAY, diagnosis, observation, report, update

@@ -75,6 +75,7 @@ class Match:
     counting: str = "both"
     segments_over: int | None = None
     age_over: float | None = None  # seconds since the flow's first packet
+    voice_over: int | None = None  # RTP of one source in order, of a flow that spoke STUN before
     window: tuple[float, float] | None = None
     period: float = FOREVER
 
@@ -104,7 +105,7 @@ class Match:
     def counts(self) -> bool:
         """Does it need to remember every packet of a flow?"""
         limits = (self.packets_over, self.bytes_over, self.segments_over, self.age_over)
-        return any(limit is not None for limit in (*limits, self.burst_over))
+        return any(limit is not None for limit in (*limits, self.voice_over, self.burst_over))
 
 
 def match(**fields: Any) -> Match:

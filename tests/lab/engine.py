@@ -43,6 +43,9 @@ class Flow:
     stream: bytes = b""
     pieces: dict[int, bytes] = field(default_factory=dict)
     opening: content.Opening | None = None
+    spoke_stun: bool = False
+    voice: content.Voice | None = None
+    voices: int = 0  # of the client's, each the next one of the same source
 
     def count(self, packet: Packet, direction: str, now: float) -> None:
         self.last = now
@@ -50,6 +53,18 @@ class Flow:
         self.byte_counts[direction] += len(packet.data)
         if direction == OUT and packet.protocol == packets.TCP and packet.payload:
             self.segments += 1
+        if direction == OUT and packet.protocol == packets.UDP:
+            self.listen(packet.payload)
+
+    def listen(self, payload: bytes) -> None:
+        """Does it sound like a call?"""
+        self.spoke_stun |= content.is_stun(payload)
+        said, before = content.voice(payload), self.voice
+        if said is None or not self.spoke_stun:
+            return
+        follows = before is not None and said.source == before.source
+        self.voices += follows and said.number == (before.number + 1) & 0xFFFF
+        self.voice = said
 
     def total(self, counts: dict[str, int], counting: str) -> int:
         return counts[OUT] + counts[IN] if counting == "both" else counts[counting]
@@ -228,6 +243,7 @@ class Installed:
             ),
             (wanted.bytes_over, lambda flow, now: flow.total(flow.byte_counts, wanted.counting)),
             (wanted.segments_over, lambda flow, now: flow.segments),
+            (wanted.voice_over, lambda flow, now: flow.voices),
             (wanted.age_over, lambda flow, now: now - flow.started),
         ):
             if limit is not None:

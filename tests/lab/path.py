@@ -156,7 +156,13 @@ class Path:
         return Fate((*forged, *arrivals), word)
 
     def _injected(
-        self, injected: Sequence[Injection], direction: str, hop: int, now: float
+        self,
+        injected: Sequence[Injection],
+        direction: str,
+        hop: int,
+        now: float,
+        *,
+        by_rule: bool = True,
     ) -> list[Arrival]:
         """What starts in the middle passes the remaining routers, but no further filter."""
         links = len(self.hops) + 1
@@ -166,10 +172,19 @@ class Path:
             parsed = packets.parse(data)
             if parsed.ttl <= routers:
                 continue
-            # There and back to the sender takes whole links; onward is the way itself.
+            # There and back to the sender takes whole links; onward is the way itself. A rule of
+            # the last router is the server's own doing, and its word comes as far.
             distance = hop if direction == OUT else links - hop
+            if by_rule and hop == len(self.hops) and direction == OUT:
+                distance = links
             wait = self.line.delay * (1 if side == direction else 2 * distance / links)
-            arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
+            for crossed in dict.fromkeys((direction, side)):
+                due = self.through(crossed, now)
+                if due is None:
+                    break
+                wait += due - now - self.line.delay
+            else:
+                arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
         return arrivals
 
     def _expired(self, packet: Packet, direction: str, now: float) -> tuple[Arrival, ...]:
@@ -178,7 +193,8 @@ class Path:
         hop = self._where(packet, direction)
         answer = packets.time_exceeded(packet, self.hops[hop - 1][packet.version == 6])
         back = IN if direction == OUT else OUT
-        return tuple(self._injected([Injection(back, answer)], direction, hop, now))
+        told = [Injection(back, answer)]
+        return tuple(self._injected(told, direction, hop, now, by_rule=False))
 
     def _where(self, packet: Packet, direction: str) -> int:
         """The hop at which a packet's hop count runs out."""

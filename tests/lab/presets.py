@@ -171,6 +171,21 @@ PRESETS: dict[str, Preset] = {
         "2.4, S44", (), (Censor(match(protocol="udp", packets_over=20), Drop()),)
     ),
     "udp_after_seconds": Preset("S59", (), (Censor(match(protocol="udp", age_over=10), Drop()),)),
+    "call_shape": Preset(
+        "5.2 of the notes on infrastructure: a second rule, on flows that carry a call",
+        (),
+        (Censor(match(protocol="udp", voice_over=30), Drop(), **_flow(60, restart=True)),),
+    ),
+    "udp_first_packets": Preset(
+        "5.4 of the notes on infrastructure: classified at the start of a flow",
+        (),
+        (Censor(match(protocol="udp", packets_over=4), Drop()),),
+    ),
+    "udp_large": Preset(
+        "R41: nothing above a bare question",
+        (),
+        (Censor(match(protocol="udp", size=(200, LARGEST)), Drop()),),
+    ),
     "stun": Preset("2.7, S56", (), (Censor(match(stun=True), Drop(), **_flow(60, restart=True)),)),
     "dtls": Preset("2.2 DTLS, S57", (), (Censor(match(dtls=True), Drop()),)),
     "quic_v1": Preset(

@@ -10,12 +10,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
-from probes.model import SURE, Mechanism
+from config import CATALOGUE_VERSION
+from probes.model import SURE, Mechanism, Proof
 from tests.lab.catalogue import Catalogue
 from tests.lab.lab import Lab
 from tests.lab.path import Line
@@ -96,14 +98,16 @@ def rehearse(lab: Lab, scenario: Scenario, profile: str, seed: int = 1) -> Found
         stage = RealStage(lab, seed)
         for _, happen in scenario.happens:
             happen(stage)
-        document = _check(lab, Path(directory), profile)
+        document = _check(lab, Path(directory), profile, cold=scenario.cold)
     lab.restore()
     _judge(found, scenario, document)
     return found
 
 
-def _check(lab: Lab, directory: Path, profile: str) -> Any:
-    sections = {"profile": profile, "risks": "accepted"} if profile == "research" else {}
+def _check(lab: Lab, directory: Path, profile: str, *, cold: bool = False) -> Any:
+    sections: dict[str, Any] = {} if cold else {"calibration": [_calibrated(lab, directory)]}
+    if profile == "research":
+        sections |= {"profile": profile, "risks": "accepted"}
     file = lab.configuration(directory, **sections)
     process = lab.agent(
         ["check", "--json", "--config", str(file)],
@@ -113,6 +117,38 @@ def _check(lab: Lab, directory: Path, profile: str) -> Any:
     )
     out, _ = process.communicate(timeout=PATIENCE)
     return json.loads(out)
+
+
+def _calibrated(lab: Lab, directory: Path) -> str:
+    """What an open network saw of those that no stranger is known to be answered by: one healthy
+    round does not prove them, and ten are the virtual clock's."""
+    today = datetime.now(UTC)
+    targets = [
+        {
+            "messenger": t.messenger,
+            "target": t.name,
+            "probe": t.probe,
+            "dress": t.fields.get("dress", "bare" if t.probe == "stun" else ""),
+            "asked": 20,
+            "answered": 20,
+            "last_answered": today.date().isoformat(),
+        }
+        for t in lab.catalogue.targets
+        if t.fields.get("proof") == Proof.UNPROVEN
+    ]
+    file = directory / "calibration.json"
+    file.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "catalogue": CATALOGUE_VERSION,
+                "network": "hosting",
+                "at": today.isoformat(),
+                "targets": targets,
+            }
+        )
+    )
+    return str(file)
 
 
 def _judge(found: Found, scenario: Scenario, document: Any) -> None:

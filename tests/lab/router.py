@@ -30,6 +30,7 @@ from tests.lab.actions import IN, OUT
 
 DEVICE = "wan0"  # the same name at both ends: each is the only uplink of its namespace
 MTU = 1500
+HEAD = 20  # bytes of payload that tell packets apart
 BATCH = 64  # packets read in one go before those that are due get their turn
 
 
@@ -43,6 +44,7 @@ class Router:
         self.due: list[tuple[float, int, model.Arrival]] = []
         self.packets = self.arrivals = 0
         self.log: TextIO | None = None
+        self.crossings: TextIO | None = None
         self.control = control
         # Not epoll: it rounds time-outs up to milliseconds, which would show in every round trip.
         self.selector = selectors.SelectSelector()
@@ -70,6 +72,7 @@ class Router:
                 data = os.read(tun, 65535)
             except BlockingIOError:
                 return
+            came = time.time()  # before anything is done with it, or our own work is in its time
             try:
                 parsed = packet.parse(data)
             except packet.PacketError:
@@ -82,16 +85,22 @@ class Router:
                 self.arrivals += 1
                 heapq.heappush(self.due, (arrival.due, self.arrivals, arrival))
             if self.log:
-                self.log.write(log_line(time.time(), direction, parsed, fate.word))
+                self.log.write(log_line(came, direction, parsed, fate.word))
+            if self.crossings:
+                self.crossings.write(crossing_line(came, "came", direction, parsed))
 
     def _let_out(self) -> None:
         now = time.monotonic()
         while self.due and self.due[0][0] <= now:
             arrival = heapq.heappop(self.due)[2]
+            if self.crossings:
+                leaves = crossing_line(time.time(), "left", arrival.direction, arrival.packet)
+                self.crossings.write(leaves)
             with contextlib.suppress(BlockingIOError):  # a full queue loses packets, as ever
                 os.write(self.leaves[arrival.direction], arrival.data)
-        if self.log:
-            self.log.flush()
+        for file in (self.log, self.crossings):
+            if file:
+                file.flush()
 
     def _answer(self, connection: socket.socket, reader: Any) -> None:
         line = reader.readline()  # our own client sends whole lines
@@ -116,7 +125,8 @@ class Router:
             case "line":
                 self.path.set_line(model.from_json(request["line"]))
             case "log":
-                self._log_to(request["file"])
+                self.log = _reopened(self.log, request["file"])
+                self.crossings = _reopened(self.crossings, request["crossings"])
             case "counts":
                 return {
                     "packets": self.packets,
@@ -129,10 +139,11 @@ class Router:
                 raise ValueError(f"cannot do {unknown!r}")
         return None
 
-    def _log_to(self, file: str) -> None:
-        if self.log:
-            self.log.close()
-        self.log = open(file, "a", encoding="ascii") if file else None  # noqa: SIM115 (kept open)
+
+def _reopened(old: TextIO | None, file: str) -> TextIO | None:
+    if old:
+        old.close()
+    return open(file, "a", encoding="ascii") if file else None
 
 
 def _is_local_traffic(parsed: packet.Packet) -> bool:
@@ -156,6 +167,11 @@ def log_line(at: float, direction: str, parsed: packet.Packet, word: str) -> str
         word,
     )
     return "\t".join(map(str, fields)) + "\n"
+
+
+def crossing_line(at: float, event: str, direction: str, parsed: packet.Packet) -> str:
+    """A packet at one end of the path; the beginning of its payload says which it is."""
+    return f"{at:.6f}\t{event}\t{direction}\t{parsed.payload[:HEAD].hex()}\n"
 
 
 def open_tuns(client: str, servers: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from probes.wire import rtp
 from tests.lab import interceptor
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
@@ -131,6 +132,8 @@ def test_how_long_a_flow_stays_marked(name: str, seconds: float) -> None:
         ("dns_forge", {"dns": "a.example"}, dns_query("a.example"), 53, "forged"),
         ("dns_inject", {"dns": "a.example"}, dns_query("a.example"), 53, "both"),
         ("dns_inject_copying", {"dns": "a.example"}, dns_query("a.example"), 53, "both"),
+        ("udp_large", {}, bytes(200), 3478, "silent"),
+        ("udp_large", {}, bytes(199), 3478, "ok"),
         ("mtu", {}, bytes(1261), 3478, "silent"),
         ("mtu", {}, bytes(1260), 3478, "ok"),
     ],
@@ -161,7 +164,12 @@ def test_stun_kills_the_five_tuple_and_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("name", "through"),
-    [("freeze_bytes", 11), ("freeze_packets", 25 - 3), ("udp_after_packets", 20)],
+    [
+        ("freeze_bytes", 11),
+        ("freeze_packets", 25 - 3),
+        ("udp_after_packets", 20),
+        ("udp_first_packets", 4),
+    ],
 )
 def test_what_freezes_after_how_many_packets(name: str, through: int) -> None:
     """After three segments of handshake, 1,400 bytes each from the server."""
@@ -174,6 +182,32 @@ def test_what_freezes_after_how_many_packets(name: str, through: int) -> None:
             talk.opens()
             alive = [bool(talk.says(IN, bytes(1400)).arrivals) for _ in range(40)]
         assert alive == [True] * through + [False] * (40 - through)
+
+
+VOICE = [rtp.packet(65_530 + number, number, 7, b"voice", first=False) for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("before", "said", "through"),
+    [
+        (STUN_REQUEST, VOICE, 31),  # the first is followed by thirty
+        (b"hello", VOICE, 40),
+        (STUN_REQUEST, [bytes([192 + n]) * 17 for n in range(40)], 40),
+        (STUN_REQUEST, [bytes([128 + n]) * 17 for n in range(40)], 40),
+        (STUN_REQUEST, [STUN_REQUEST] * 40, 40),
+    ],
+    ids=["a call", "no STUN", "random", "random that begins like RTP", "canaries"],
+)
+def test_only_a_flow_that_carries_a_call_is_cut(
+    before: bytes, said: list[bytes], through: int
+) -> None:
+    carried = path(*preset("call_shape"))
+    talk = Talk(carried, server_port=3478)
+    talk.sends(OUT, before)
+    alive = [passed(talk.sends(OUT, one, n / 10), OUT) for n, one in enumerate(said)]
+    assert alive == [True] * through + [False] * (40 - through)
+    assert passed(talk.sends(IN, STUN_REQUEST, 4.0), IN) is (through == 40), "and then all of it"
+    assert passed(Talk(carried, port=2, server_port=3478).sends(OUT, STUN_REQUEST, 4.0), OUT)
 
 
 def test_the_burst_rule_and_the_agents_own_manners() -> None:

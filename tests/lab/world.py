@@ -60,6 +60,15 @@ class LabError(Exception):
     """A part of the lab did not come up or did not obey."""
 
 
+class Crossing(NamedTuple):
+    """A packet that the router took from a device (``came``) or gave to one (``left``)."""
+
+    at: float
+    event: str
+    direction: str
+    head: bytes
+
+
 class LogEntry(NamedTuple):
     """One packet as the router saw it come in; ``fate`` says what became of it."""
 
@@ -156,8 +165,8 @@ class Rules:
         """Packets that have entered the path from either side."""
         return int(self._ask(do="counts")["packets"])
 
-    def log_to(self, file: Path | None) -> None:
-        self._ask(do="log", file=str(file) if file else "")
+    def log_to(self, file: Path | None, crossings: Path | None = None) -> None:
+        self._ask(do="log", file=str(file or ""), crossings=str(crossings or ""))
 
     def _counts(self, number: int) -> dict[str, Any]:
         for rule in self._ask(do="counts")["rules"]:
@@ -191,6 +200,7 @@ class World:
         self.client_name, self.servers_name = f"{stem}-c", f"{stem}-s"
         self.directory = Path()
         self.rules: Rules
+        self.router: subprocess.Popen[Any]
         self._placed: set[str] = set()
         self._processes: list[subprocess.Popen[Any]] = []
         self._cleanup = ExitStack()
@@ -266,6 +276,18 @@ class World:
         lines = (self.directory / "packets.tsv").read_text(encoding="ascii").splitlines()
         return [_log_entry(line) for line in lines]
 
+    def start_crossings(self) -> None:
+        """From now on the router writes down when every packet came and left; see ``crossings``."""
+        self.rules.log_to(None, self.directory / "crossings.tsv")
+
+    def crossings(self) -> list[Crossing]:
+        """What was written since the start; nothing more is."""
+        self.rules.log_to(None)
+        file = self.directory / "crossings.tsv"
+        rows = [line.split("\t") for line in file.read_text(encoding="ascii").splitlines()]
+        file.unlink()
+        return [Crossing(float(at), e, d, bytes.fromhex(head)) for at, e, d, head in rows]
+
     def stop(self, process: subprocess.Popen[Any], seconds: float = 5.0) -> int:
         """End a program that was started here; returns its exit code."""
         if process.poll() is None:
@@ -318,7 +340,7 @@ class World:
         )
         log = self.directory / "router.log"
         with log.open("wb") as output:
-            process = self._spawn(command, {"cwd": ROOT, "stderr": output})
+            process = self.router = self._spawn(command, {"cwd": ROOT, "stderr": output})
 
         def connected() -> Rules:
             if process.poll() is not None:

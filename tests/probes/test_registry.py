@@ -18,7 +18,18 @@ NEEDED: dict[str, dict[str, Any]] = {
 
 
 def test_every_kind_is_found() -> None:
-    assert set(PROBES) == {"dns", "tcp", "tls", "https", "stun", "turn", "dtls", "transfer"}
+    assert set(PROBES) == {
+        "dns",
+        "tcp",
+        "tls",
+        "https",
+        "stun",
+        "turn",
+        "dtls",
+        "transfer",
+        "media",
+        "call",
+    }
     with pytest.raises(TypeError):
         PROBES["more"] = PROBES["tcp"]  # type: ignore[index]
 
@@ -29,7 +40,8 @@ def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
     assert made.kind == kind
     assert made.takes == {"https": "url", "transfer": "url", "dns": "resolver"}.get(kind, "host")
     assert 1 <= made.packets_per_run <= 5
-    assert 100 < made.bytes_per_run < (20_000 if not needs_research(made) else 1_300_000)
+    most = 1_300_000 if needs_research(made) else 40_000
+    assert 100 < made.bytes_per_run < most
     assert isinstance(made.handshake, bool)
     assert type(made).__doc__
     assert hash(made) == hash(PROBES[kind](**NEEDED.get(kind, {})))
@@ -60,5 +72,7 @@ def test_public_key_work_is_declared_and_costs_more(
     assert (made.bytes_per_run >= 2000) is handshake
 
 
-def test_only_transfers_are_kept_for_research() -> None:
-    assert [kind for kind, probe in PROBES.items() if needs_research(probe)] == ["transfer"]
+def test_only_transfers_and_calls_are_kept_for_research() -> None:
+    made = {kind: probe(**NEEDED.get(kind, {})) for kind, probe in PROBES.items()}
+    kept = [kind for kind, probe in made.items() if needs_research(probe)]
+    assert sorted(kept) == ["call", "transfer"]

@@ -10,6 +10,7 @@ from tests.lab.chance import Loss
 from tests.lab.happenings import (
     CALL,
     CHAT,
+    DEGRADED,
     FAST,
     TG_MEDIA,
     TG_WEB,
@@ -215,6 +216,15 @@ _DATAGRAMS = (
         goal=FAST,
     ),
     one(
+        "August 2025",
+        "S63: 15 % of the packets to and from the relays; single questions are still answered",
+        on(lambda s: [Censor(match(remote=relays(s)), Lose(Loss(0.15, seed=s.seed)))]),
+        says(CALL, "degraded", "path_degraded"),
+        minutes=20.0,
+        goal=DEGRADED,
+        virtual="one round by hand has half a minute of it",
+    ),
+    one(
         "two thirds of the relays' packets lost",
         "S63, worse",
         on(
@@ -243,15 +253,19 @@ _DATAGRAMS = (
     ),
     one(
         "flows dead after twenty packets",
-        "S44: a binding has five, so nothing is lost yet",
+        "S44: a binding has five, a stream more",
         on(lambda s: preset("udp_after_packets")),
-        says(CALL, "ok"),
+        says(CALL, "degraded", "udp_after_n"),
+        beside=(WA_CALL,),
+        minutes=25.0,
     ),
     one(
         "flows dead after ten seconds",
-        "S59: calls' streams would show it",
+        "S59: streams show it",
         on(lambda s: preset("udp_after_seconds")),
-        says(CALL, "ok"),
+        says(CALL, "degraded", "udp_after_n"),
+        beside=(WA_CALL,),
+        minutes=25.0,
     ),
 )
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from probes.net import udp
+from probes.net import datagram as beside
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
 from tests.lab.packet import ACK, RST, TCP, UDP, Ends, Packet
@@ -290,12 +290,12 @@ class VirtualSocket:
 
     def datagram(self, payload: bytes, ttl: int) -> None:
         seconds, rest = divmod(round(self.kernel.loop.clock.wall() * 1e9), 1_000_000_000)
-        told = [(socket.SOL_SOCKET, udp.SO_TIMESTAMPNS, udp._TIMESPEC.pack(seconds, rest))]
+        told = [(socket.SOL_SOCKET, beside.SO_TIMESTAMPNS, beside._TIMESPEC.pack(seconds, rest))]
         hops = ttl.to_bytes(4, "little")
         if self.family == socket.AF_INET6:
             told.append((socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, hops))
         else:
-            told.append((socket.IPPROTO_IP, udp.IP_TTL, hops))
+            told.append((socket.IPPROTO_IP, beside.IP_TTL, hops))
         self.queue.append((payload, told, 0, None))
         self._readable()
 
@@ -324,10 +324,10 @@ class VirtualSocket:
 def _extended(version: int, kind: int, code: int, sender: bytes) -> tuple[int, int, bytes]:
     """struct sock_extended_err and the sender's address behind it."""
     origin = 2 if version == 4 else 3
-    error = udp._EXTENDED_ERROR.pack(0, origin, kind, code, 0, 0, 0)
+    error = beside._EXTENDED_ERROR.pack(0, origin, kind, code, 0, 0, 0)
     if version == 4:
-        return socket.IPPROTO_IP, udp.IP_RECVERR, error + struct.pack("=HH", 2, 0) + sender
-    return socket.IPPROTO_IPV6, udp.IPV6_RECVERR, error + struct.pack("=HHI", 10, 0, 0) + sender
+        return socket.IPPROTO_IP, beside.IP_RECVERR, error + struct.pack("=HH", 2, 0) + sender
+    return socket.IPPROTO_IPV6, beside.IPV6_RECVERR, error + struct.pack("=HHI", 10, 0, 0) + sender
 
 
 # Packets without checksums: no filter of the lab looks at those

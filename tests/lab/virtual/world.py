@@ -22,7 +22,7 @@ from agent.scheduler import Beats
 from config import loader
 from config.model import Config
 from exporters.feed import AgentFigures
-from probes.net import address, stream, tls, udp
+from probes.net import address, datagram, knock, stream, tls, udp
 from tests.lab import catalogue
 from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
@@ -30,6 +30,7 @@ from tests.lab.virtual import secrecy
 from tests.lab.virtual.clock import Clock, Loop
 from tests.lab.virtual.internet import Internet
 from tests.lab.virtual.kernel import Kernel
+from tests.lab.virtual.streams import VirtualStreams
 from tests.lab.world import CLIENT_V4, CLIENT_V6, RESOLVER_V4
 
 COUNTRY = "RU"
@@ -105,6 +106,7 @@ class VirtualWorld:
         self.loop: Loop
         self.kernel: Kernel
         self.internet: Internet
+        self.streams: VirtualStreams
         self._cleanup = ExitStack()
 
     def __enter__(self) -> VirtualWorld:
@@ -114,6 +116,8 @@ class VirtualWorld:
             undo.callback(self.loop.close)
             self.kernel = Kernel(self.loop, self.path, self.rng, ipv6=self._ipv6)
             self.internet = Internet(self.kernel, self.catalogue)
+            self.streams = VirtualStreams(self.kernel)
+            undo.callback(self.streams.close)
             undo.enter_context(self._instead())
             self._cleanup = undo.pop_all()
         return self
@@ -127,7 +131,9 @@ class VirtualWorld:
         own = frozenset({CLIENT_V4, *((CLIENT_V6,) if self._ipv6 else ())})
         with (
             mock.patch.object(udp, "socket", module),
+            mock.patch.object(datagram, "socket", module),
             mock.patch.object(stream, "socket", module),
+            mock.patch.object(knock, "socket", module),
             mock.patch.object(address, "socket", module),
             mock.patch.object(address, "local_addresses", return_value=own),
             mock.patch.object(tls, "context", secrecy.context),
@@ -163,9 +169,14 @@ class Agent:
     beats: Beats = field(init=False)
 
     def __post_init__(self) -> None:
-        self.core = Core(self.config, self.store, AgentFigures(), lambda update: None)
+        self.core = self._core()
         interval = self.core.knobs.cadence.interval
         self.beats = Beats(interval, self.world.clock.wall() + 0.3, self.world.rng)
+
+    def _core(self) -> Core:
+        core = Core(self.config, self.store, AgentFigures(), lambda update: None)
+        core.env.streams = self.world.streams
+        return core
 
     async def rounds(self, until: float, after: Callable[[str, Any], None] = _nobody) -> None:
         """The schedule as in ``agent.scheduler``, without apscheduler, until then (monotonic).
@@ -198,7 +209,7 @@ class Agent:
     async def stop_asking(self) -> None:
         """What a process that ends leaves behind is its store."""
         await self.core.stop()
-        self.core = Core(self.config, self.store, AgentFigures(), lambda update: None)
+        self.core = self._core()
 
     async def stop(self) -> None:
         await self.core.stop()

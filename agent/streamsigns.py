@@ -1,0 +1,132 @@
+"""Signs of media streams, held against what ran beside them packet by packet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent import hearing
+from agent.case import Case, Group
+from agent.facts import number
+from agent.hearing import ENOUGH, LAST, Run
+from agent.sighting import Sighting, Sign, ids_of
+from probes.model import Observation
+
+NEARLY_ALL, HARDLY_ANY = 0.8, 0.05
+"""Shares lost there and back, or back and there, when packets pass one way only. A line that is
+full one way loses some there, not nearly all."""
+
+Heard = list[tuple[Observation, Run]]
+
+
+def _heard(case: Case, group: Group) -> list[Heard]:
+    """The last runs of each of the group's targets, the newest last."""
+    names = dict.fromkeys(o.target.name for o in group.observations)
+    return [
+        [
+            (o, run)
+            for o in case.known.streams.get(name, ())
+            if (run := hearing.run_of(o.at, o.facts)) is not None
+        ]
+        for name in names
+    ]
+
+
+def _agree(asked: Callable[[Run], bool], said: Callable[[Run], bool]) -> Look:
+    """Is it said in two of the last three runs, of most of the targets? Not measured where fewer
+    than two of them ``asked``."""
+
+    def look(case: Case, group: Group) -> Sighting | None:
+        told: list[bool] = []
+        evidence: list[Observation] = []
+        for heard in _heard(case, group):
+            last = [(o, said(run)) for o, run in heard[-LAST:] if asked(run)]
+            if len(last) >= ENOUGH:
+                told.append(sum(holds for _, holds in last) >= ENOUGH)
+                evidence += [o for o, holds in last if holds]
+        return Sighting(2 * sum(told) > len(told), ids_of(evidence)) if told else None
+
+    return look
+
+
+Look = Callable[[Case, Group], Sighting | None]
+
+
+def _worse(*controls: str) -> Look:
+    def said(run: Run) -> bool:
+        return any(hearing.worse(run, control) for control in controls)
+
+    return _agree(lambda run: run.pair(*controls) is not None, said)
+
+
+def _of_runs(said: Callable[[list[Run]], bool]) -> Look:
+    """Of most of the targets, by all that is remembered of their runs."""
+
+    def look(case: Case, group: Group) -> Sighting | None:
+        told = [(heard, said([run for _, run in heard])) for heard in _heard(case, group) if heard]
+        found = [heard[-1][0] for heard, holds in told if holds]
+        return Sighting(2 * len(found) > len(told), ids_of(found)) if told else None
+
+    return look
+
+
+def _site_clean(case: Case, group: Group) -> Sighting | None:
+    """By all of the last runs together: there are few connections in each."""
+    told = [
+        [(o, run) for o, run in heard[-LAST:] if run.pair("tcp") is not None]
+        for heard in _heard(case, group)
+    ]
+    told = [heard for heard in told if len(heard) >= ENOUGH]
+    found = [heard for heard in told if hearing.clean_over_tcp([run for _, run in heard])]
+    evidence = [o for heard in found for o, _ in heard]
+    return Sighting(2 * len(found) > len(told), ids_of(evidence)) if told else None
+
+
+def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
+    """In this very run: what the line does to everything needs no second one. One that fell silent
+    and stayed so lost nothing until then."""
+    told = [
+        (o, "silent_after_seconds" not in o.facts and hearing.bad_beside(run, "twin", "stun"))
+        for o in group.observations
+        if (run := hearing.run_of(o.at, o.facts)) is not None and run.pair("twin", "stun")
+    ]
+    found = [o for o, holds in told if holds]
+    return Sighting(2 * len(found) > len(told), ids_of(found)) if told else None
+
+
+def _one_way(case: Case, group: Group) -> Sighting | None:
+    """Not by what a run was said to be, but by how much was lost which way."""
+    told = []
+    evidence: list[Observation] = []
+    for heard in _heard(case, group):
+        ways = [(o, w) for o, _ in heard[-LAST:] if (w := _ways(o)) is not None]
+        if len(ways) >= ENOUGH:
+            one = [o for o, (up, down) in ways if max(up, down) >= NEARLY_ALL and _small(up, down)]
+            told.append(len(one) >= ENOUGH)
+            evidence += one
+    return Sighting(2 * sum(told) > len(told), ids_of(evidence)) if told else None
+
+
+def _small(up: float, down: float) -> bool:
+    return min(up, down) <= HARDLY_ANY
+
+
+def _ways(o: Observation) -> tuple[float, float] | None:
+    """Shares lost on the way to the twin and back. Where nothing arrived nothing came back."""
+    up, down = number(o, "twin_up_loss_ratio"), number(o, "twin_down_loss_ratio")
+    return None if up is None else (up, 0.0 if down is None else down)
+
+
+SIGNS: dict[Sign, Look] = {
+    Sign.WORSE_THAN_TWIN: _worse("twin"),
+    Sign.WORSE_THAN_DRESS: _worse("dress"),
+    Sign.WORSE_THAN_STRANGER: _worse("stun"),
+    Sign.SITE_CLEAN: _site_clean,
+    Sign.SITE_BAD: _agree(
+        lambda run: run.pair("tcp", "dress") is not None,
+        lambda run: hearing.bad_beside(run, "tcp", "dress"),
+    ),
+    Sign.STREAM_BESIDE_BAD: _stream_beside_bad,
+    Sign.PACE_IS_BAD: _of_runs(hearing.rate_limited),
+    Sign.PLACE_IS_BAD: _of_runs(lambda runs: not hearing.rate_limited(runs)),
+    Sign.ONE_WAY: _one_way,
+}

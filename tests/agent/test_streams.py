@@ -1,0 +1,152 @@
+"""Media streams in the judging: whether a channel sounds, and to whom a bad one is put down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.diagnosis import Evidence, diagnose
+from agent.state import is_news
+from agent.streams import HEARD, heard
+from agent.verdicts import find
+from probes.model import Certainty, Failure, Mechanism, Status
+from tests.agent.building import judgement, messenger, seen, target
+from tests.agent.streaming import (
+    COMPANION,
+    M1,
+    M2,
+    POOR,
+    STREAMS,
+    TCP,
+    TWIN,
+    held,
+    one_way,
+    run,
+    streamed,
+    without_facts,
+)
+from tests.agent.worlds import R1, R2
+
+TALKS = messenger(R1, R2, M1, M2)
+
+
+def channel(*streams: tuple[object, object], fresh: bool = True, proven: bool = True):
+    evidence = [Evidence(r, (seen(r),), 0.0, True, True) for r in (R1, R2)]
+    evidence += [
+        Evidence(replace(of, informative=True), (o,), 0.0, fresh, proven) for of, o in streams
+    ]
+    (d,) = heard(diagnose(TALKS, evidence, judgement()), TALKS, evidence, judgement())
+    return d
+
+
+GOOD1, GOOD2 = (run(of, failure=None, bad_ratio=0.0, loss_ratio=0.0) for of in (M1, M2))
+
+
+def test_a_channel_whose_relays_answer_and_whose_streams_do_not_sound_is_degraded():
+    d = channel(run(M1), run(M2))
+    assert (d.status, d.reason) == (Status.DEGRADED, HEARD)
+    assert "15%" in d.summary
+    assert "2.6" in d.summary
+
+
+@pytest.mark.parametrize(
+    ("streams", "status"),
+    [
+        ((GOOD1, GOOD2), Status.OK),
+        ((run(M1), GOOD2), Status.DEGRADED),
+        ((GOOD1, run(M2, failure=Failure.TIMEOUT, loss_ratio=1.0)), Status.DEGRADED),
+        ((GOOD1, run(M2, failure=Failure.BLOCKED_LOCALLY)), Status.OK),
+        ((), Status.OK),
+    ],
+)
+def test_half_of_the_streams_decide(streams, status):
+    assert channel(*streams).status is status
+
+
+def test_one_bad_stream_of_three_is_one_relays_own_matter():
+    third = target("media-3", channel="call", probe=M1.probe, host="198.51.100.9")
+    assert channel(run(M1), GOOD2, run(third, failure=None)).status is Status.OK
+
+
+@pytest.mark.parametrize("given", [{"fresh": False}, {"proven": False}])
+def test_what_is_old_or_not_trusted_says_nothing(given):
+    assert channel(run(M1), run(M2), **given).status is Status.OK
+
+
+def test_late_packets_are_said_to_be_late():
+    late = {"loss_ratio": 0.0, "late_60ms_ratio": 0.2, "bad_ratio": 0.2}
+    assert "too late" in channel(run(M1, **late), run(M2, **late)).summary
+
+
+def test_only_a_stream_gives_a_vote_to_what_streams_say():
+    d = channel(run(M1), run(M2))
+    assert is_news(d, Status.OK, frozenset({M1.target.name}))
+    assert not is_news(d, Status.OK, frozenset({R1.target.name}))
+
+
+def told(case) -> list[tuple[str, Mechanism, Certainty]]:
+    return [(f.rule, f.mechanism, f.certainty) for f in find(case)]
+
+
+def test_a_stranger_beside_it_accuses_nobody():
+    ((rule, mechanism, certainty),) = told(streamed(held("stun", requests=30)))
+    assert (rule, mechanism) == ("R45s", Mechanism.PATH_DEGRADED)
+    assert certainty is Certainty.SUSPECTED
+
+
+def test_a_twin_alone_accuses_nobody():
+    """Trouble on the way to one operator looks just so."""
+    assert told(without_facts(streamed(TWIN, TCP), "tcp_")) == [
+        ("R45t", Mechanism.PATH_DEGRADED, Certainty.SUSPECTED)
+    ]
+
+
+def test_where_the_owners_other_servers_fare_as_badly_it_is_the_path():
+    bad = streamed(TWIN, held("tcp", worse=False, bad=0.15, requests=180))
+    assert told(bad) == [("R45p", Mechanism.PATH_DEGRADED, Certainty.LIKELY)]
+
+
+def test_where_they_fare_less_badly_and_worse_than_the_twin_it_is_still_the_path():
+    some = streamed(TWIN, held("tcp", worse=True, bad=0.06, requests=180))
+    assert not any(m.interference for _, m, _ in told(some))
+
+
+def test_one_run_that_is_worse_is_no_pattern():
+    assert told(streamed(TWIN, TCP, count=1)) == []
+
+
+@pytest.mark.parametrize("name", ["R45", "R45d", "R45s", "R45t"])
+def test_a_limit_of_the_pace_is_not_put_down_to_the_place(name):
+    made = STREAMS[name]()
+    limited = {n: tuple(map(_limited, runs)) for n, runs in made.known.streams.items()}
+    found = told(replace(made, known=replace(made.known, streams=limited)))
+    assert [f for f in found if f[0] == "R53s"]
+    assert not [f for f in found if f[0] == name]
+
+
+def _limited(o):
+    return replace(o, facts={**o.facts, **COMPANION})
+
+
+@pytest.mark.parametrize("ways", [(0.3, 0.0), (0.95, 0.3), (0.0, 0.4)])
+def test_a_line_that_is_full_one_way_is_no_one_way_block(ways):
+    assert "R50" not in {rule for rule, _, _ in told(one_way(*ways))}
+
+
+def test_two_ways():
+    assert ("R50", Mechanism.MEDIA_ONE_WAY, Certainty.LIKELY) in told(one_way(0.0, 0.97))
+
+
+@pytest.mark.parametrize(
+    ("rule", "prefix"),
+    [("R46", "twin_"), ("R53s", "companion_"), ("R45", "tcp_"), ("R45p", "tcp_"), ("R50", "twin_")],
+)
+def test_a_rule_is_silent_without_what_ran_beside(rule, prefix):
+    assert rule not in {name for name, _, _ in told(without_facts(STREAMS[rule](), prefix))}
+
+
+def test_nothing_is_said_of_a_single_bad_stream_without_controls():
+    bare = streamed({})
+    assert told(bare) == []
+    assert POOR["bad_ratio"] == 0.15
