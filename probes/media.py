@@ -336,6 +336,9 @@ class _Run:
             sent = time.monotonic() - began
             waiting.append((sent, asyncio.create_task(knock(*site, self._trail.env.source))))
         answered = await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+        for bug in answered:
+            if isinstance(bug, BaseException) and not isinstance(bug, OSError):
+                raise bug
         heard = sum(isinstance(took, float) for took in answered)
         self._trail.count(len(waiting), heard, 60 * len(waiting), 60 * heard)
         return [
