@@ -33,7 +33,7 @@ test: setup-dev
 	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not long"
 	$(MAKE) --no-print-directory pythons
 
-# The other supported interpreters of this machine: everything but the lab and the image.
+# The other supported interpreters of this machine: the program's own tests.
 pythons: setup-dev
 	sh scripts/other-pythons $(BIN)/python
 

@@ -17,7 +17,6 @@ path; where TCP is clean, somebody sorts. A worse dress decides by itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -29,8 +28,9 @@ from probes.wire.chance import at_least, at_most
 from probes.wire.paired import LOSS
 
 CONTROLS = ("dress", "tcp", "twin", "stun")
-CLEARLY = 3.5
-"""Standard deviations that chance exceeds once in 4,000."""
+CLEARLY = 1e-5
+"""Chance of so few bad round trips over TCP, had they the stream's share: all else that keeps a bad
+path from being called a filter hangs on it."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
 STEADY = 0.25
@@ -187,13 +187,14 @@ def clean_over_tcp(runs: Sequence[Run]) -> bool:
     if len(seen) < ENOUGH:
         return False
     of = sum(tcp.requests for _, tcp in seen)
-    bad = sum(tcp.bad_ratio * tcp.requests for _, tcp in seen)
+    bad = round(sum(tcp.bad_ratio * tcp.requests for _, tcp in seen))
     target = fmean(run.bad_ratio for run, _ in seen)
-    z = sum(tcp.z for _, tcp in seen) / math.sqrt(len(seen))
-    if z < CLEARLY or target - bad / of < LOSS:
+    # By counts: few round trips beside many packets make one-sided differences, which signs of
+    # blocks would take for more than they are.
+    if target - bad / of < LOSS or at_most(bad, of, target) >= CLEARLY:
         return False
     others = [other.bad_ratio for run, _ in seen if (other := run.pair("twin", "stun")) is not None]
-    return not others or at_least(round(bad), of, fmean(others)) >= SURE / 3
+    return not others or at_least(bad, of, fmean(others)) >= SURE / 3
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:
@@ -207,7 +208,7 @@ def rate_limited(runs: Sequence[Run]) -> bool:
     """
     if not is_bad(runs[-1]):
         return False
-    if _agree(runs, lambda run: is_bad(run) and (run.dispersion or 1.0) < STEADY):
+    if _agree(runs, _is_steady):
         return True
     last = [run for run in runs[-LAST:] if run.companion_requests]
     if not last:
@@ -216,6 +217,10 @@ def rate_limited(runs: Sequence[Run]) -> bool:
     of = sum(run.companion_requests for run in last)
     bad = round(sum(run.companion_bad_ratio * run.companion_requests for run in last))
     return bad < BAD * of and at_most(bad, of, fast) < SURE / 3
+
+
+def _is_steady(run: Run) -> bool:
+    return is_bad(run) and run.dispersion is not None and run.dispersion < STEADY
 
 
 def one_way(runs: Sequence[Run]) -> str:

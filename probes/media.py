@@ -66,7 +66,7 @@ LONG = 10.0
 """Seconds between packets of the flow that stays open."""
 FIRST = (0.0, 0.1, 0.3, 0.6, 1.0)
 """Seconds at which a fast train's first questions leave: where none is answered, no train goes."""
-KNOCKS = 1 / 6
+KNOCKS = 1 / 8
 """Seconds between two SYNs to the owner's other servers, in turn, beside a fast train."""
 HALF = 0.5
 _TWIN_DRESSES = {

@@ -60,7 +60,8 @@ def compare(
     round_trip: bool = True,
     figures: tuple[Quality, Quality] | None = None,
 ) -> Paired:
-    """Both streams on one clock: ``sent`` counts from their common start. They may differ in pace.
+    """Both streams on one clock: ``sent`` counts from their common start. They may differ in pace;
+    but the test is exact for equal ones only, and too sure of a target that is much the faster.
     Blocks in which either sent nothing are left out. ``figures`` are those of both, where they are
     known. To be asked once per run, when it is over."""
     losses = _loss_blocks(target, control, block)

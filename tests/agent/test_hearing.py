@@ -129,11 +129,11 @@ def test_two_of_the_last_three(last, targeted):
 @pytest.mark.parametrize(
     ("tcp", "targeted"),
     [
-        (Pair("tcp", True, 4.0, 180, 0.02), True),
-        (Pair("tcp", False, 2.5, 180, 0.02), True),  # not by one run, but by two
-        (Pair("tcp", False, 2.4, 180, 0.02), False),
-        (Pair("tcp", True, 4.0, 180, 0.13), False),  # sure, and too little
-        (Pair("tcp", True, 4.0, 180, 0.07), False),  # half of the links there are bad
+        (Pair("tcp", True, 4.0, 240, 0.02), True),
+        (Pair("tcp", False, 1.0, 240, 0.02), True),  # counts, not how one run was called
+        (Pair("tcp", True, 4.0, 30, 0.0), False),  # too few
+        (Pair("tcp", True, 4.0, 240, 0.13), False),
+        (Pair("tcp", True, 4.0, 240, 0.07), False),  # half of the links there are bad
     ],
 )
 def test_tcp_to_the_site_must_be_clean(tcp, targeted):
@@ -181,7 +181,9 @@ def test_rate_limits(companions, limited):
     assert (hear(runs).mechanism is LIMITED) is limited
 
 
-@pytest.mark.parametrize(("dispersion", "limited"), [(0.05, True), (0.8, False), (None, False)])
+@pytest.mark.parametrize(
+    ("dispersion", "limited"), [(0.05, True), (0.0, True), (0.8, False), (None, False)]
+)
 def test_a_fixed_number_a_second(dispersion, limited):
     pairs = (worse("tcp"), worse("twin"))
     runs = [replace(POOR, pairs=pairs, dispersion=dispersion)] * 2

@@ -26,8 +26,9 @@ WEB, WA_CHAT, WA_MEDIA, WA_CALL = (
     "whatsapp call",
 )
 OTHERS = (WA_CHAT, WA_MEDIA, WA_CALL)
-FAST, SLOW = 4.0, 12.0
-"""Minutes within which design 6 wants a state: what every round sees, what only handshakes show."""
+FAST, SLOW, DEGRADED = 4.0, 12.0, 15.0
+"""Minutes within which design 6 wants a state: what every round sees, what only handshakes show,
+and what is heard badly."""
 NEVER_ANSWERS = "185.1.2.3"
 
 

@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[2]
 TARGETED = Mechanism.MEDIA_DEGRADED_TARGETED
 APART = 600.0
 """Seconds from one run to the next."""
-TCP_PACE = 6.0
+TCP_PACE = 8.0
 """Round trips a second over TCP to the same site, on connections of their own."""
 MARKS = "<!-- figures -->", "<!-- end of figures -->"
 
@@ -176,8 +176,8 @@ def parallel(seed: int) -> Segment:
     def on_it(event: Event) -> bool:
         if event.stream == "twin":
             return False
-        run, flow = int(event.when // APART), event.number % 6 if event.stream == "tcp" else 0
-        return draw(seed + sum(event.stream.encode()), run * 8 + flow) < 0.5
+        run, flow = int(event.when // APART), event.number % 8 if event.stream == "tcp" else 0
+        return draw(seed + sum(event.stream.encode()), run * 16 + flow) < 0.5
 
     return Lossy(Loss(0.15, 0.0, seed), chosen=on_it)
 

@@ -66,7 +66,8 @@ class Lab:
             "schedule": {
                 "interval": _seconds(60 * factor),
                 "handshake_interval": _seconds(300 * factor),
-                "media_interval": _seconds(600 * factor),
+                # A round by hand waits for its streams, which are a fifth of this.
+                "media_interval": _seconds(600 * factor if factor < 1 else 60),
             },
             "state": {"spacing": _seconds(50 * factor)},
         }

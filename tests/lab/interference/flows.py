@@ -10,6 +10,7 @@ from tests.lab.chance import Loss
 from tests.lab.happenings import (
     CALL,
     CHAT,
+    DEGRADED,
     FAST,
     TG_MEDIA,
     TG_WEB,
@@ -213,6 +214,15 @@ _DATAGRAMS = (
         on(lambda s: [Censor(match(protocol="udp", size=(20, 40), remote=relays(s)), Drop())]),
         says(CALL, "blocked", "udp_relay_block|udp_size_rule"),
         goal=FAST,
+    ),
+    one(
+        "August 2025",
+        "S63: 15 % of the packets to and from the relays; single questions are still answered",
+        on(lambda s: [Censor(match(remote=relays(s)), Lose(Loss(0.15, seed=s.seed)))]),
+        says(CALL, "degraded", "path_degraded"),
+        minutes=20.0,
+        goal=DEGRADED,
+        virtual="one round by hand has half a minute of it",
     ),
     one(
         "two thirds of the relays' packets lost",
