@@ -159,12 +159,7 @@ def test_a_relay_that_does_not_answer_at_all_has_no_sound():
     others = [replace(R2, target=replace(R2.target, name=f"r{n}")) for n in range(9)]
     evidence = [
         Evidence(R1, (seen(R1, Failure.TIMEOUT),), 0.0, True, True),
-        *(
-            Evidence(
-                replace(R2, target=replace(R2.target, name=f"r{n}")), (seen(R2),), 0.0, True, True
-            )
-            for n in range(9)
-        ),
+        *(Evidence(other, (seen(other),), 0.0, True, True) for other in others),
         Evidence(streamed_to, (silent,), 0.0, True, True),
     ]
     (d,) = heard(diagnose(TALKS, evidence, judgement()), TALKS, evidence, judgement())
