@@ -156,7 +156,7 @@ def test_a_relay_that_does_not_answer_at_all_has_no_sound():
     """It counts in the quorum; its stream makes no channel degraded that works."""
     streamed_to = replace(M1, relay=R1.target, informative=True)
     silent = run(streamed_to, failure=Failure.TIMEOUT, loss_ratio=1.0)[1]
-    others = [replace(R2, target=replace(R2.target, name=f"r{n}")) for n in range(9)]
+    others = [replace(R2, target=replace(R2.target, name=f"x{n}")) for n in range(9)]
     evidence = [
         Evidence(R1, (seen(R1, Failure.TIMEOUT),), 0.0, True, True),
         *(Evidence(other, (seen(other),), 0.0, True, True) for other in others),
