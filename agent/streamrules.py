@@ -23,8 +23,9 @@ STREAMS: Final = (
         (Y.HEARD_BADLY,),
         (S.WORSE_THAN_DRESS, S.PLACE_IS_BAD),
         "media_degraded_targeted",
-        0.85,
-        "a stream like a call's loses packets that another form of it to the same relay does not",
+        0.70,  # it goes from another port, and so perhaps over another of several links
+        "a stream like a call's loses packets that another form of it to the same relay does not;"
+        " one bad link of several may do it",
     ),
     Rule(
         "R45p",

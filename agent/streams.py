@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from agent.diagnosis import CHANNEL_WORDS, Evidence, usable
+from agent.diagnosis import CHANNEL_WORDS, Evidence, usable, works
 from agent.facts import number
 from agent.vantage import Judgement
 from config.model import MessengerConfig
@@ -44,7 +44,8 @@ def heard(
     evidence: Sequence[Evidence],
     vantage: Judgement,
 ) -> tuple[Diagnosis, ...]:
-    """``raw``, where a channel works and half of its streams do not sound."""
+    """``raw``, where a channel works and half of its streams do not sound. A relay that does not
+    even answer has no sound: it counts in the quorum."""
     return tuple(
         _heard(d, messenger, [e for e in evidence if e.config.target.channel == d.channel], vantage)
         if d.status is Status.OK
@@ -59,8 +60,13 @@ def _heard(
     evidence: Sequence[Evidence],
     vantage: Judgement,
 ) -> Diagnosis:
+    relays = {e.config.target: works(usable(e, vantage)) for e in evidence}
     newest = [
-        seen[0] for e in evidence if e.proven for seen in [usable(e, vantage)] if _measured(seen)
+        seen[0]
+        for e in evidence
+        if e.proven
+        for seen in [usable(e, vantage)]
+        if _measured(seen) and (e.config.relay is None or relays.get(e.config.relay))
     ]
     bad = [o for o in newest if is_bad(o)]
     if not bad or len(bad) < HALF * len(newest):

@@ -15,6 +15,9 @@ from probes.net.address import parse, prefix_of
 KIND = "media"
 PREFIX = "media-"
 FIELD_INTERVAL = 600.0
+SLOW = "keepalive"
+FASTEST = 0.02
+"""Seconds between packets."""
 SHARE = 0.2
 """Of the seconds between two streams, one lasts so many."""
 _RELAYS = ("stun", "turn")
@@ -27,10 +30,13 @@ def with_streams(
     answer, in different networks. A file that has streams of its own is left as it is.
 
     A voice's rate goes only to where ``limits.fast_prefixes`` allow it; elsewhere the stream is
-    slow. They decide nothing of the quorum, and are trusted when their relay is.
+    slow. Where streams are closer together than in the field they are shorter, and a slow one has
+    as many packets all the same, if it goes to where rates do not matter. They decide nothing of
+    the quorum, and are trusted when their relay is.
     """
     media, prefixes = settings.media, tuple(map(str, settings.limits.fast_prefixes))
-    seconds = seconds_of(settings.schedule.media_interval)
+    between = settings.schedule.media_interval
+    seconds = seconds_of(between)
     if any(t.target.probe == KIND for t in targets):
         return tuple(targets)
     names = {t.target.name for t in targets}
@@ -42,6 +48,8 @@ def with_streams(
         options: dict[str, Any] = {"seconds": seconds}
         if _is_fast(relay, prefixes):
             options["profile"] = media.profile
+            if media.profile == SLOW and seconds:
+                options["spacing"] = max(FASTEST, round(between / FIELD_INTERVAL, 3))
         if "dress" in {field.name for field in dataclasses.fields(relay.probe)}:
             options["dress"] = relay.probe.dress
         made.append(

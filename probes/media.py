@@ -14,7 +14,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
@@ -88,7 +88,8 @@ class MediaProbe:
     packets were lost, as the operator's own server counted. ``rtt_buckets``, ``rtt_sum_seconds``:
     all round trips, by ``quality.RTT_BOUNDS``.
 
-    ``seconds`` 0: as long as the profile says. ``fast``: the server may be sent a voice's rate.
+    ``seconds`` 0: as long as the profile says; ``spacing`` 0: seconds between two packets as it
+    says. ``fast``: the server may be sent a voice's rate.
     """
 
     kind: ClassVar[str] = "media"
@@ -98,12 +99,17 @@ class MediaProbe:
 
     profile: Profile = "keepalive"
     seconds: float = 0.0
+    spacing: float = 0.0
     fast: bool = False
     dress: stun.Dress = stun.Dress.BARE
 
     def __post_init__(self) -> None:
         if self.seconds and not 2 <= self.seconds <= 300:
             raise ValueError("seconds must be from 2 to 300, or 0 for the profile's own")
+        if self.spacing and not 0.02 <= self.spacing <= 10:
+            raise ValueError("spacing must be from 0.02 to 10, or 0 for the profile's own")
+        if self.spacing and self.fast:
+            raise ValueError("fast is for the pace of a voice: not with a spacing of its own")
 
     @property
     def research(self) -> bool:
@@ -112,7 +118,8 @@ class MediaProbe:
 
     @property
     def pace(self) -> Pace:
-        return PACES[self.profile]
+        pace = PACES[self.profile]
+        return replace(pace, interval=self.spacing) if self.spacing else pace
 
     @property
     def length(self) -> float:
@@ -293,8 +300,8 @@ class _Run:
         """In turn with the train, in a random order, since whoever always comes first finds the
         shorter queue; to a stranger once a second, or half as often as a slow train."""
         if not beside.key:
-            fast = self._probe.pace.interval < SLOW
-            times = every(SLOW, self._probe.length, SLOW / 2) if fast else train[::2]
+            voice = self._probe.research
+            times = every(SLOW, self._probe.length, SLOW / 2) if voice else train[::2]
             where = beside.address, beside.port
             return self._questions("control", where, stun.Dress.BARE, times, 0)
         flow, now, key = self._twin_flow, time.time(), beside.key
@@ -336,6 +343,9 @@ class _Run:
             sent = time.monotonic() - began
             waiting.append((sent, asyncio.create_task(knock(*site, self._trail.env.source))))
         answered = await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
+        for bug in answered:
+            if isinstance(bug, BaseException) and not isinstance(bug, OSError):
+                raise bug
         heard = sum(isinstance(took, float) for took in answered)
         self._trail.count(len(waiting), heard, 60 * len(waiting), 60 * heard)
         return [

@@ -150,3 +150,17 @@ def test_nothing_is_said_of_a_single_bad_stream_without_controls():
     bare = streamed({})
     assert told(bare) == []
     assert POOR["bad_ratio"] == 0.15
+
+
+def test_a_relay_that_does_not_answer_at_all_has_no_sound():
+    """It counts in the quorum; its stream makes no channel degraded that works."""
+    streamed_to = replace(M1, relay=R1.target, informative=True)
+    silent = run(streamed_to, failure=Failure.TIMEOUT, loss_ratio=1.0)[1]
+    others = [replace(R2, target=replace(R2.target, name=f"x{n}")) for n in range(9)]
+    evidence = [
+        Evidence(R1, (seen(R1, Failure.TIMEOUT),), 0.0, True, True),
+        *(Evidence(other, (seen(other),), 0.0, True, True) for other in others),
+        Evidence(streamed_to, (silent,), 0.0, True, True),
+    ]
+    (d,) = heard(diagnose(TALKS, evidence, judgement()), TALKS, evidence, judgement())
+    assert d.status is Status.OK

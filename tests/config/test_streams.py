@@ -123,3 +123,16 @@ def test_a_voices_rate_goes_only_where_it_is_allowed():
 def test_where_streams_are_closer_together_they_are_shorter(interval, seconds):
     (stream, _) = made(*FLEET, schedule={"media_interval": interval, "interval": "1s"})
     assert stream.probe.seconds == seconds
+
+
+def test_as_many_packets_in_a_shorter_stream_where_rates_do_not_matter():
+    laboratory = {"limits": {"fast_prefixes": ["192.0.2.0/24"]}}
+    shorter = {"schedule": {"media_interval": "1m", "interval": "6s"}}
+    here, there = made(*FLEET, **laboratory, **shorter)
+    assert here.probe.length / here.probe.pace.interval == MediaProbe().length
+    assert there.probe.spacing == 0
+    assert {t.probe.spacing for t in made(*FLEET, **laboratory)} == {0}
+    quick = {"schedule": {"media_interval": "5s", "interval": "1s"}}
+    assert made(*FLEET, **laboratory, **quick)[0].probe.spacing == streams.FASTEST
+    voices = made(*FLEET, **FAST, **shorter)
+    assert {t.probe.spacing for t in voices} == {0}

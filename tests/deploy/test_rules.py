@@ -66,6 +66,10 @@ def test_rules(file: Path) -> None:
         (":max[1d]) unless vantage:", ":max[1d]) and vantage:", "vantage"),
         ("[5m]", "[15s]", "agent"),
         ("worst[22h]", "worst[1h]", "long"),
+        ("interference:held[10m]", "interference:held[1m]", "heard"),
+        ("known_line[22h]", "known_line[15m]", "heard"),
+        ("unless channel:callpath_channel_status:down", "", "heard"),
+        ("_streams[5m]) > 0", "_streams[5m]) >= 0", "agent"),
     ],
 )
 def test_a_broken_rule_is_found(was: str, broken: str, file: str, tmp_path: Path) -> None:
@@ -199,6 +203,20 @@ CALL = {"messenger": "telegram", "channel": "call"}
         (alert("CallDownChatUp", **CALL), alert("CallDegraded", **CALL), False),
         (alert("CallDown", **CALL), alert("CallDegraded", **CALL), True),
         (alert("CallDown", **CALL), alert("CallDownChatUp", **CALL), False),
+        (alert("CallDegradedTargeted", **CALL), alert("CallDegraded", **CALL), True),
+        (
+            alert("CallDegradedTargeted", **CALL),
+            alert("CallDegraded", messenger="whatsapp", channel="call"),
+            False,
+        ),
+        (alert("CallDegradedTargeted", **CALL), alert("NetworkDegraded"), False),
+        (alert("CallDown", **CALL), alert("CallDegradedTargeted", **CALL), False),
+        (alert("NetworkDegraded"), alert("CallDegraded", **CALL), True),
+        (alert("NetworkDegraded"), alert("CallDegraded", **CALL, vantage="office"), False),
+        (alert("NetworkDegraded"), alert("CallDegradedTargeted", **CALL), False),
+        (alert("NetworkDegraded", vantage=""), alert("CallDegraded", **CALL, vantage=""), False),
+        (alert("VantageOffline"), alert("NetworkDegraded"), True),
+        (alert("VantageOffline"), alert("CallDegradedTargeted", **CALL), True),
         (alert("CallDownChatUp", **CALL), alert("CallDown", **CALL, vantage="office"), False),
         (
             alert("CallDownChatUp", **CALL),
@@ -249,9 +267,10 @@ def test_the_end_of_what_is_muted_is_muted_as_well() -> None:
     route = yaml.safe_load(ALERTMANAGER.read_text())["route"]
     longer = keep["CallpathCallDownChatUp"] - keep["CallpathCallDown"]
     assert longer >= seconds(route["group_interval"]) + 3 * 15
-    # Except here: who was told of bad calls before they were down is told of the end.
-    assert keep["CallpathCallDegraded"] == keep["CallpathCallDown"]
-    assert list(ALERTS).index("CallpathCallDegraded") < list(ALERTS).index("CallpathCallDown")
+    # Except here: who was told of bad calls before more was known of them is told of the end.
+    for more in ("CallDown", "CallDegradedTargeted", "NetworkDegraded"):
+        assert keep["CallpathCallDegraded"] == keep[f"Callpath{more}"]
+        assert list(ALERTS).index("CallpathCallDegraded") < list(ALERTS).index(f"Callpath{more}")
 
 
 def _labels(name: str) -> dict[str, str]:

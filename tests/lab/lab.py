@@ -66,11 +66,12 @@ class Lab:
             "schedule": {
                 "interval": _seconds(60 * factor),
                 "handshake_interval": _seconds(300 * factor),
-                # A round by hand waits for its streams, which are a fifth of this.
-                "media_interval": _seconds(600 * factor if factor < 1 else 60),
+                "media_interval": _seconds(600 * factor),
             },
             "state": {"spacing": _seconds(50 * factor)},
         }
+        if factor >= 1:  # a round by hand asks its contrasts when its streams are over
+            settings["media"] = {"targets": 0}
         if factor < 1:
             settings["limits"] = {
                 "min_interval": _seconds(60 * factor),

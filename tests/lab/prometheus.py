@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import urllib.parse
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ class Series(NamedTuple):
 
 
 class Prometheus(Beside):
-    """``with Prometheus(world) as prometheus:`` scrapes an agent; ``interval`` is in seconds.
+    """``with Prometheus(world) as prometheus:`` scrapes agents; ``interval`` is in seconds.
 
     ``rules`` is a file of rules, whose alerts go to the Alertmanager at the address ``alerts``.
     ``lookback``, in seconds, is how long a series stands after its last sample.
@@ -38,7 +39,7 @@ class Prometheus(Beside):
     def __init__(
         self,
         world: World,
-        agent: str = AGENT,
+        agents: Sequence[str] = (AGENT,),
         interval: float = 1.0,
         *,
         rules: Path | None = None,
@@ -46,7 +47,7 @@ class Prometheus(Beside):
         lookback: float = 300.0,
     ) -> None:
         super().__init__(world)
-        self.agent, self.interval = agent, interval
+        self.agents, self.interval = agents, interval
         self.rules, self.alerts, self.lookback = rules, alerts, lookback
 
     def options(self) -> list[str]:
@@ -78,7 +79,7 @@ class Prometheus(Beside):
 
     def _write_configuration(self) -> Path:
         interval = f"{round(self.interval * 1000)}ms"
-        job = {"job_name": "callpath", "static_configs": [{"targets": [self.agent]}]}
+        job = {"job_name": "callpath", "static_configs": [{"targets": list(self.agents)}]}
         pace = {"scrape_interval": interval, "scrape_timeout": interval}
         file = self.directory / "prometheus.yml"
         settings: dict[str, Any] = {"global": pace, "scrape_configs": [job]}

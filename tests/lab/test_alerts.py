@@ -42,8 +42,8 @@ FIRING = 'ALERTS{alertstate="firing"}'
 class Stage:
     """An agent and those who watch it."""
 
-    def __init__(self, lab: Lab, directory: Path) -> None:
-        self.lab, self.directory = lab, directory
+    def __init__(self, lab: Lab, directory: Path, **sections: Any) -> None:
+        self.lab, self.directory, self.sections = lab, directory, sections
         self.calibration = []
         for messenger in ("telegram", "whatsapp"):
             file = directory / f"{messenger}.json"
@@ -79,7 +79,8 @@ class Stage:
 
     def start_agent(self) -> None:
         self._agent.close()
-        running = running_agent(self.lab, self.directory, calibration=self.calibration)
+        sections = {"calibration": self.calibration, **self.sections}
+        running = running_agent(self.lab, self.directory, **sections)
         self.agent = self._agent.enter_context(running)
 
     @property

@@ -4,9 +4,7 @@ catalogue unchanged: one healthy round, then one in another world."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from tests.lab.lab import Lab
 from tests.lab.path import Line
 from tests.lab.presets import preset
 from tests.lab.test_agent import by_channel, checked, everything_answers
-from tests.lab.world import ROOT
+from tests.lab.twins import TWIN, running_twin
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -184,27 +182,11 @@ def test_an_outside_view_tells_a_silenced_owner_from_one_that_is_down(
     assert said(channels[CALL])[:2] == ("unreachable", "server_outage")
 
 
-TWIN = "203.0.113.77"
-
-
 @pytest.fixture
 def twin(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """``callpath twin`` among the servers, and the section by which an agent finds it."""
-    lab.world.place([TWIN])
-    key = tmp_path / "twin.key"
-    command = [sys.executable, "-m", "agent.cli", "twin", "--listen", TWIN, "--key-file", str(key)]
-    environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path)}
-    process = lab.world.server(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        told = process.stdout.readline()
-        fingerprint = told.rpartition(" ")[2].strip()
-        yield {"address": TWIN, "key_file": str(key), "tls_sha256": fingerprint}
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    """The section by which an agent finds the twin among the servers."""
+    with running_twin(lab, tmp_path) as section:
+        yield section
 
 
 AT_TWIN: dict[str, tuple[Callable[[Lab], Rules], dict[str, str], str, str]] = {

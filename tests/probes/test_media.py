@@ -239,6 +239,30 @@ def test_lengths_have_bounds(seconds):
         MediaProbe(seconds=seconds)
 
 
+@pytest.mark.parametrize("spacing", [0.01, 11, -1])
+def test_paces_have_bounds(spacing):
+    with pytest.raises(ValueError, match="spacing"):
+        MediaProbe(spacing=spacing)
+
+
+def test_a_pace_of_its_own_is_no_way_round_the_leave_for_a_voices_rate():
+    with pytest.raises(ValueError, match="fast"):
+        MediaProbe(spacing=0.02, fast=True)
+    hurried = MediaProbe(seconds=12, spacing=0.1)
+    assert hurried.stream_packets[1] == 10
+    assert not needs_research(hurried)
+
+
+def test_a_slow_stream_in_a_hurry_is_the_same_in_less_time():
+    streams = PlayedStreams()
+    trail, failure = play(MediaProbe(seconds=12, spacing=0.1), streams, STRANGER)
+    assert failure is None
+    train, control = (by_address(streams)[address] for address in (RELAY, PUBLIC))
+    assert (len(train.sends), len(control.sends)) == (120, 60)
+    assert max(send.at for send in train.sends) < 12
+    assert trail.facts["requests"] == 120
+
+
 def test_a_voices_pace_is_for_research_and_the_plan_knows_its_packets():
     assert not needs_research(SLOW)
     assert needs_research(FAST)
