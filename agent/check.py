@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 
 from agent.core import Core
 from agent.followup import PATIENCE
-from agent.rounds import Beat, Controls, Ran
+from agent.rounds import Beat, Controls, Ran, joined
 from agent.state import Steady
 from agent.store import Store
 from agent.verdicts import tell
@@ -20,6 +21,8 @@ from probes.model import CONTROL, Diagnosis, Observation, Report, Status, Vantag
 
 OVER = 88.0
 """Seconds after which a round by hand goes without further contrasts (design 5.1: 90 in all)."""
+ASKED = -math.inf
+"""In place of it: its contrasts were asked already."""
 _SPINNER_PAUSE = 0.2
 Explained = tuple[MessengerConfig, Ran, tuple[Diagnosis, ...]]
 
@@ -67,7 +70,13 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
 
     async def explained(messenger: MessengerConfig, asked: asyncio.Task[Ran]) -> Explained:
         ran = await asked
-        return messenger, ran, await _diagnose(core, messenger, ran, controls, over)
+        told = await _diagnose(core, messenger, ran, ran, controls, over)
+        # What failed is explained while the streams go on; they decide what works.
+        later = await core.runners[messenger.name].streams()
+        if later.finished:
+            ran = joined(ran, later)
+            told = await _diagnose(core, messenger, ran, later, controls, ASKED)
+        return messenger, ran, told
 
     of_each = [explained(m, task) for m, task in zip(chosen, tasks, strict=True)]
     if core.follower.patient:  # which waits for all of them at the same time
@@ -87,13 +96,19 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
 
 
 async def _diagnose(
-    core: Core, messenger: MessengerConfig, ran: Ran, controls: Controls, over: float
+    core: Core,
+    messenger: MessengerConfig,
+    ran: Ran,
+    new: Ran,
+    controls: Controls,
+    over: float,
 ) -> tuple[Diagnosis, ...]:
+    """By all that ``ran``, of which ``new`` was not judged yet; asks until ``over``."""
     runner, judgement = core.runners[messenger.name], controls.judgement
     cadence, now = core.knobs.cadence, time.time()
     if not judgement.masks:
-        core.learned.note_round(ran, judgement)
-        core.stream_log.note(messenger.name, ran, now)
+        core.learned.note_round(new, judgement)
+        core.stream_log.note(messenger.name, new, now)
     # An answer of this very round may be the one that was missing to prove a target.
     evidence = runner.evidence(ran, cadence, core.learned.proven, now)
     return await core.diagnose(messenger, ran, evidence, controls, over)

@@ -155,9 +155,16 @@ class Follower:
         """What earlier rounds saw of channels that were ailing at some time in the last day; this
         round is kept for the next ones."""
         name, now = of.messenger.name, time.time()
+        current = {o.id for f in of.ran.finished for o in f.measured.observations}
         before = [o for o in self.past.get(name, ()) if 0 <= now - o.at < PAST]
         known = {o.id for o in before}
         before += [c for c in self.kept.get(name, ()) if c.id not in known]
+        # A round by hand is judged twice, with its streams the second time.
+        before = [
+            o
+            for o in before
+            if o.id not in current and (o.contrast is None or o.contrast.of not in current)
+        ]
         channels = {o.target.channel for o in before}
         channels |= {d.channel for d in of.raw if d.status in AILING}
         added = _of_round(of, channels) if channels and not of.judgement.masks else ()

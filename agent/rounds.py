@@ -164,7 +164,8 @@ class Runner:
         *,
         in_full: bool = False,
     ) -> Ran:
-        """Ask what is due. ``in_full``: everything, now, and waited for (``callpath check``)."""
+        """Ask what is due. ``in_full``: everything, now, and all but the streams waited for
+        (``callpath check``)."""
         cut_off = CHECK_CUT_OFF if in_full else CUT_OFF * cadence.interval
         self._until, self._in_full = time.monotonic() + cut_off, in_full
         now = self._began = time.time()
@@ -181,7 +182,7 @@ class Runner:
         gap = PER_CHECK if in_full else spacing(len(asks), cadence.interval, self.others)
         self._start_all(asks, beat, gap, families, now)
         await self._wait(self._until)
-        return replace(_joined(ended, self._collect()), in_full=in_full)
+        return replace(joined(ended, self._collect()), in_full=in_full)
 
     async def go_on(
         self,
@@ -207,7 +208,12 @@ class Runner:
         gap = spacing(len(asks), cadence.interval, self.others)
         self._start_all(asks, beat, gap, families, now)
         await self._wait(self._until)
-        return _joined(ran, self._collect())
+        return joined(ran, self._collect())
+
+    async def streams(self) -> Ran:
+        """The streams of a round by hand, which take longer than all else in it: waited for."""
+        await self._wait(self._until, streams=True)
+        return replace(self._collect(), in_full=self._in_full)
 
     def going(self) -> int:
         """How many checks are under way."""
@@ -302,13 +308,13 @@ class Runner:
         }
         return tuple(places.items())[:SITES]
 
-    async def _wait(self, cut_off: float) -> None:
-        """A stream that goes on for longer than a round is waited for by a round by hand only."""
+    async def _wait(self, cut_off: float, *, streams: bool = False) -> None:
+        """A stream goes on for longer than a round: nobody waits for it unless asked to."""
         while self._running:
             pending = [
                 u.task
                 for name, u in self._running.items()
-                if not u.task.done() and (self._in_full or name not in self._streams)
+                if not u.task.done() and (streams or name not in self._streams)
             ]
             left = cut_off - time.monotonic()
             if not pending or left <= 0:
@@ -387,7 +393,7 @@ class Runner:
         return found
 
 
-def _joined(before: Ran, after: Ran) -> Ran:
+def joined(before: Ran, after: Ran) -> Ran:
     """What two parts of one round did."""
     finished, skipped = before.finished + after.finished, before.skipped + after.skipped
     return replace(after, finished=finished, skipped=skipped)

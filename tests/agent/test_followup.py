@@ -18,15 +18,17 @@ import pytest
 
 from agent import asks, check
 from agent import core as core_module
+from agent.case import differs_in
 from agent.core import Core
 from agent.manners import Manners
 from agent.rounds import Beat
 from agent.store import Store
-from config.model import Config
+from config.model import Config, TargetConfig
 from exporters.document import document
 from exporters.feed import AgentFigures
 from probes.contrast import HelloProbe
 from probes.https import HttpsProbe
+from probes.media import MediaProbe
 from probes.model import (
     Certainty,
     Diagnosis,
@@ -42,7 +44,8 @@ from probes.model import (
 from probes.net.errors import NotMeasured
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
-from tests.agent.building import configuration, control, messenger, target
+from tests.agent.building import FakeStun, World, configuration, control, messenger, target
+from tests.probes.playing import PlayedStreams
 
 BLOCKED = b"blocked.test"
 TLS_1_3 = b"\x03\x04"
@@ -98,7 +101,9 @@ async def wires(gone: str = "") -> AsyncIterator[Wire]:
             server.close()
 
 
-def config(wire: Wire, state: Path, **sections: Any) -> Config:
+def config(
+    wire: Wire, state: Path, more: tuple[TargetConfig, ...] = (), **sections: Any
+) -> Config:
     web = target(
         "web",
         channel="web",
@@ -121,7 +126,7 @@ def config(wire: Wire, state: Path, **sections: Any) -> Config:
     third = control("f2", probe=TcpProbe(), kind="tcp", host=OTHER, port=wire.port)
     limits = {"min_interval": "100ms", "fast_prefixes": ["127.0.0.0/8"]}
     return configuration(
-        (messenger(web, chat),),
+        (messenger(web, chat, *more),),
         (*foreign, third),
         limits=limits,
         schedule={"interval": f"{INTERVAL}s", "handshake_interval": "3s"},
@@ -134,12 +139,12 @@ def config(wire: Wire, state: Path, **sections: Any) -> Config:
 
 @asynccontextmanager
 async def core(
-    tmp_path: Path, *, gone: str = "", **sections: Any
+    tmp_path: Path, *, gone: str = "", more: tuple[TargetConfig, ...] = (), **sections: Any
 ) -> AsyncIterator[tuple[Core, Wire]]:
-    """``gone``: the address where nobody serves."""
+    """``gone``: the address where nobody serves; ``more``: targets of the messenger."""
     async with wires(gone) as wire:
         store = Store(tmp_path)
-        made = Core(config(wire, tmp_path, **sections), store, AgentFigures(), lambda _: None)
+        made = Core(config(wire, tmp_path, more, **sections), store, AgentFigures(), lambda _: None)
         try:
             yield made, wire
         finally:
@@ -230,6 +235,43 @@ async def test_research_asks_a_control_last_and_then_leaves_it_alone(tmp_path):
         report = await by_hand(made)
         assert OTHER not in {address for address, _ in wire.heard}
         assert made.figures.checks_skipped["residual"] > 0
+
+
+@dataclass(slots=True)
+class SlowStreams(PlayedStreams):
+    """Streams that go on until somebody says so."""
+
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def play(self, *given: Any) -> Any:
+        await self.over.wait()
+        return await PlayedStreams.play(self, *given)
+
+
+async def test_by_hand_nothing_waits_for_a_stream_but_its_own_verdict(tmp_path):
+    relay = target("relay", host="127.0.0.9", probe=FakeStun(World()))
+    voice = target(
+        "voice", host=relay.host, probe=MediaProbe(), informative=True, relay=relay.target
+    )
+    async with core(tmp_path, more=(relay, voice)) as (made, wire):
+        lossy = SlowStreams(lambda stream, number, at: None if number % 5 == 1 else 0.05)
+        made.env.streams = lossy  # type: ignore[assignment] # a path of our own
+        lossy.over.set()
+        await by_hand(made)
+        lossy.over.clear()
+        wire.censor = True
+        asked = asyncio.create_task(by_hand(made))
+        async with asyncio.timeout(20):
+            while not any(differs_in(c, "again") for c in made.follower.kept.get("m", ())):
+                await asyncio.sleep(0.05)
+        assert not asked.done(), "the contrasts are asked while the stream goes on"
+        heard = len(wire.heard)
+        lossy.over.set()
+        report = await asked
+        assert len(wire.heard) == heard, "and are not asked once more when it is over"
+        assert web(report.diagnoses).mechanism is Mechanism.TLS_SNI_RESET
+        call = next(d for d in report.diagnoses if d.channel == "call")
+        assert (call.status, call.reason) == (Status.DEGRADED, "heard_badly")
 
 
 async def test_from_the_second_round_on_the_neutral_name_goes_first(tmp_path, monkeypatch):

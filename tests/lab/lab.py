@@ -70,8 +70,6 @@ class Lab:
             },
             "state": {"spacing": _seconds(50 * factor)},
         }
-        if factor >= 1:  # a round by hand asks its contrasts when its streams are over
-            settings["media"] = {"targets": 0}
         if factor < 1:
             settings["limits"] = {
                 "min_interval": _seconds(60 * factor),

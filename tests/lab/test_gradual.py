@@ -189,7 +189,7 @@ def test_bursts_are_frozen_and_single_handshakes_are_not(lab: Lab, tmp_path: Pat
     lab.world.rules.add(quick)
     for address in addresses:
         lab.world.call(somebodys_burst, address)
-    file = lab.configuration(tmp_path, 60 / FACTOR, media={"targets": 0}, **RESEARCH)
+    file = lab.configuration(tmp_path, 60 / FACTOR, **RESEARCH)
     process = lab.agent(
         ["check", "whatsapp", "--patient", "--json", "--config", str(file)],
         stdout=subprocess.PIPE,
