@@ -70,8 +70,10 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
 
     async def explained(messenger: MessengerConfig, asked: asyncio.Task[Ran]) -> Explained:
         ran = await asked
-        told = await _diagnose(core, messenger, ran, ran, controls, over)
-        # What failed is explained while the streams go on; they decide what works.
+        return messenger, ran, await _diagnose(core, messenger, ran, ran, controls, over)
+
+    async def heard(messenger: MessengerConfig, ran: Ran, told: tuple[Diagnosis, ...]) -> Explained:
+        """With its streams, which went on while what failed was explained."""
         later = await core.runners[messenger.name].streams()
         if later.finished:
             ran = joined(ran, later)
@@ -83,6 +85,7 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
         found = await asyncio.gather(*of_each)
     else:
         found = [await each for each in of_each]
+    found = [await heard(*each) for each in found]
     told: list[Diagnosis] = []
     for messenger, ran, diagnoses in found:
         told += map(tell, diagnoses)

@@ -6,13 +6,14 @@ at every look. What a pair excludes depends on the control:
 | control | is the target's | so a target that is worse than it is not explained by |
 |---|---|---|
 | dress | relay and port, asked in other words | line, path, server |
-| tcp | site, over TCP, one round trip at a time on a connection | line, path, server's host |
+| tcp | owner, at other servers, over TCP | line, path to the owner |
 | twin | shape, at a server of the operator's own | line, and what is done to all such packets |
 | stun | shape, at a stranger's server | the same, if that server's own path is good |
 
 Trouble on the way to one operator makes its target worse than the twin, as a filter would. So the
 twin alone accuses nobody: there the same site over TCP decides. Where TCP fares as badly, it is the
-path; where TCP is clean, somebody sorts. A worse dress decides by itself.
+path; where TCP is clean, and what the target does not lose waited in no queue, somebody sorts. A
+worse dress decides by itself.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ CLEARLY = 1e-5
 path from being called a filter hangs on it."""
 LAST, ENOUGH = 3, 2
 """Of the last runs, so many must agree."""
+QUEUE, QUEUE_SHARE = 0.01, 0.1
+"""Seconds, and a share of the smallest RTT, by which the median may be above that without a queue:
+a full one holds ten milliseconds at the least, as switches are built, and mostly far more."""
 STEADY = 0.25
 """Of the variance of independent loss: so little is left to chance where a limit lets a fixed
 number through, and by chance in one of 500 runs of thirty seconds."""
@@ -42,19 +46,23 @@ SLACK, ALARM = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One control of a run and how the target compared with it (probes/wire/paired.py)."""
+    """One control of a run and how the target compared with it (probes/wire/paired.py); its median
+    and smallest RTT, seconds."""
 
     control: str
     worse: bool
     z: float
     requests: int
     bad_ratio: float
+    rtt: float | None = None
+    rtt_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run at one target. ``companion_*``: the once-a-second stream on another socket to the
-    same place; ``only``: the direction that alone was bad by the twin's counts, or ""."""
+    same place; ``only``: the direction that alone was bad by the twin's counts, or ""; ``rtt``,
+    ``rtt_min``: the target's median and smallest, seconds."""
 
     at: float
     requests: int
@@ -66,6 +74,8 @@ class Run:
     companion_requests: int = 0
     companion_bad_ratio: float = 0.0
     only: str = ""
+    rtt: float | None = None
+    rtt_min: float | None = None
 
     def pair(self, *controls: str) -> Pair | None:
         return next((pair for pair in self.pairs if pair.control in controls), None)
@@ -107,6 +117,8 @@ def run_of(at: float, facts: Mapping[str, Any]) -> Run | None:
                 float(facts[f"{control}_z"]),
                 int(facts[f"{control}_requests"]),
                 float(facts[f"{control}_bad_ratio"]),
+                facts.get(f"{control}_rtt_seconds"),
+                facts.get(f"{control}_rtt_min_seconds"),
             )
             for control in CONTROLS
             if f"{control}_worse" in facts and f"{control}_bad_ratio" in facts
@@ -114,23 +126,26 @@ def run_of(at: float, facts: Mapping[str, Any]) -> Run | None:
         companion_requests=int(facts.get("companion_requests", 0)),
         companion_bad_ratio=float(facts.get("companion_bad_ratio", 0.0)),
         only=str(facts.get("one_way", "")),
+        rtt=facts.get("rtt_seconds"),
+        rtt_min=facts.get("rtt_min_seconds"),
     )
 
 
-def hear(runs: Sequence[Run]) -> Heard:
-    """What the runs of one target say, newest last."""
+def hear(runs: Sequence[Run], nearest: float | None = None) -> Heard:
+    """What the runs of one target say, newest last. ``nearest``: the smallest RTT ever seen there,
+    seconds; without it the smallest of these runs."""
     if not runs:
         return Heard(None)
     bad = is_bad(runs[-1])
-    mechanism, firm = _cause(runs)
+    mechanism, firm = _cause(runs, least(runs) if nearest is None else nearest)
     return Heard(bad, mechanism, firm, one_way(runs), drifting(runs))
 
 
-def _cause(runs: Sequence[Run]) -> tuple[Mechanism | None, bool]:
+def _cause(runs: Sequence[Run], nearest: float | None) -> tuple[Mechanism | None, bool]:
     general = _agree(runs, lambda run: is_bad(run) and bad_beside(run, "twin", "stun"))
     if rate_limited(runs) and not general:
         return Mechanism.RATE_LIMITED, False
-    if targeted(runs):
+    if targeted(runs, nearest):
         return Mechanism.MEDIA_DEGRADED_TARGETED, True
     if _agree(runs, lambda run: worse(run, "twin") or worse(run, "stun")):
         return Mechanism.PATH_DEGRADED, _agree(runs, lambda run: bad_beside(run, "tcp", "dress"))
@@ -167,13 +182,14 @@ def _agree(runs: Sequence[Run], said: Callable[[Run], bool]) -> bool:
     return sum(map(said, runs[-LAST:])) >= ENOUGH
 
 
-def targeted(runs: Sequence[Run]) -> bool:
+def targeted(runs: Sequence[Run], nearest: float | None) -> bool:
     """Worse in two of the last three runs than the same relay in another dress. Or than the same
     shape elsewhere, while the same site is clean over TCP: the one excludes the line, which may
-    treat UDP worse than TCP, the other the path."""
+    treat UDP worse than TCP, the other the path; and where no queue is full (``is_prompt``)."""
     if _agree(runs, lambda run: worse(run, "dress")):
         return True
-    return _agree(runs, lambda run: worse(run, "twin")) and clean_over_tcp(runs)
+    alone = _agree(runs, lambda run: worse(run, "twin"))
+    return alone and clean_over_tcp(runs) and is_prompt(runs, nearest) is True
 
 
 def clean_over_tcp(runs: Sequence[Run]) -> bool:
@@ -195,6 +211,36 @@ def clean_over_tcp(runs: Sequence[Run]) -> bool:
         return False
     others = [other.bad_ratio for run, _ in seen if (other := run.pair("twin", "stun")) is not None]
     return not others or at_least(bad, of, fmean(others)) >= SURE / 3
+
+
+def least(runs: Sequence[Run]) -> float | None:
+    """The smallest RTT of them all, seconds."""
+    return min((run.rtt_min for run in runs if run.rtt_min is not None), default=None)
+
+
+def is_prompt(runs: Sequence[Run], nearest: float | None) -> bool | None:
+    """In two of the last three runs: does what comes back come as soon as ever? ``nearest``: the
+    smallest RTT ever seen there, seconds. None where that is not known.
+
+    A link or a server that has too much to do loses packets because its queue is full, and what it
+    does not lose waits in that queue. Who drops packets on purpose delays no others. A queue on the
+    line delays the control's packets too.
+    """
+    if nearest is None:
+        return None
+    growths = [(run, _growth(run, nearest)) for run in runs[-LAST:]]
+    if sum(growth is not None for _, growth in growths) < ENOUGH:
+        return None
+    slack = max(QUEUE, QUEUE_SHARE * nearest)
+    return sum(growth is not None and growth <= slack for _, growth in growths) >= ENOUGH
+
+
+def _growth(run: Run, nearest: float) -> float | None:
+    """How much longer than at best its packets take, beyond what the control's do, seconds."""
+    beside = run.pair("twin", "stun")
+    if run.rtt is None or beside is None or beside.rtt is None or beside.rtt_min is None:
+        return None
+    return run.rtt - nearest - (beside.rtt - beside.rtt_min)
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

@@ -12,16 +12,17 @@ STREAMS: Final = (
     Rule(
         "R45",
         (Y.HEARD_BADLY,),
-        (S.WORSE_THAN_TWIN, S.SITE_CLEAN, S.PLACE_IS_BAD),
+        (S.WORSE_THAN_TWIN, S.SITE_CLEAN, S.NO_QUEUE, S.PLACE_IS_BAD, S.NOT_AS_BAD_OUTSIDE),
         "media_degraded_targeted",
         0.85,
         "a stream like a call's to the relays loses packets that the same stream to your own server"
-        " does not, packet by packet at the same time; the owner's other servers are reached well",
+        " does not, packet by packet at the same time; what is not lost is not delayed, and the"
+        " owner's other servers are reached well",
     ),
     Rule(
         "R45d",
         (Y.HEARD_BADLY,),
-        (S.WORSE_THAN_DRESS, S.PLACE_IS_BAD),
+        (S.WORSE_THAN_DRESS, S.PLACE_IS_BAD, S.NOT_AS_BAD_OUTSIDE),
         "media_degraded_targeted",
         0.70,  # it goes from another port, and so perhaps over another of several links
         "a stream like a call's loses packets that another form of it to the same relay does not;"
@@ -52,6 +53,14 @@ STREAMS: Final = (
         0.40,
         "a stream like a call's to the relays loses packets that the same stream to your own server"
         " does not; whether the way or somebody on it is to blame was not measured",
+    ),
+    Rule(
+        "R45o",
+        (Y.HEARD_BADLY,),
+        (S.BAD_OUTSIDE,),
+        "server_slow",
+        0.10,
+        "a stream like a call's to the relays is as bad on an open network",
     ),
     Rule(
         "R46",

@@ -8,7 +8,7 @@ from agent import hearing
 from agent.case import Case, Group
 from agent.facts import number
 from agent.hearing import ENOUGH, LAST, Run
-from agent.sighting import Sighting, Sign, ids_of
+from agent.sighting import Sighting, Sign, ids_of, of_targets
 from probes.model import Observation
 
 NEARLY_ALL, HARDLY_ANY = 0.8, 0.05
@@ -81,6 +81,30 @@ def _site_clean(case: Case, group: Group) -> Sighting | None:
     return Sighting(2 * len(found) > len(told), ids_of(evidence)) if told else None
 
 
+def _no_queue(case: Case, group: Group) -> Sighting | None:
+    told: list[bool] = []
+    evidence: list[Observation] = []
+    for heard in filter(None, _heard(case, group)):
+        runs = [run for _, run in heard]
+        before = [case.known.nearest.get(heard[-1][0].address or ""), hearing.least(runs)]
+        prompt = hearing.is_prompt(runs, min((it for it in before if it is not None), default=None))
+        if prompt is not None:
+            told.append(prompt)
+            evidence += [o for o, _ in heard[-LAST:]] if prompt else []
+    return Sighting(2 * sum(told) > len(told), ids_of(evidence)) if told else None
+
+
+def _outside(*, bad: bool) -> Look:
+    """Not being asked there excuses nobody; being heard as badly there does."""
+
+    def look(case: Case, group: Group) -> Sighting | None:
+        there = of_targets(case.known.outside, group)
+        as_bad = bool(there) and not any(there)
+        return Sighting(as_bad is bad, group.ids if bad else ())
+
+    return look
+
+
 def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
     """In this very run: what the line does to everything needs no second one. One that fell silent
     and stayed so lost nothing until then."""
@@ -121,6 +145,9 @@ SIGNS: dict[Sign, Look] = {
     Sign.WORSE_THAN_DRESS: _worse("dress"),
     Sign.WORSE_THAN_STRANGER: _worse("stun"),
     Sign.SITE_CLEAN: _site_clean,
+    Sign.NO_QUEUE: _no_queue,
+    Sign.NOT_AS_BAD_OUTSIDE: _outside(bad=False),
+    Sign.BAD_OUTSIDE: _outside(bad=True),
     Sign.SITE_BAD: _agree(
         lambda run: run.pair("tcp", "dress") is not None,
         lambda run: hearing.bad_beside(run, "tcp", "dress"),

@@ -34,7 +34,7 @@ RESEARCH = {
     Sign.CANARIES_LIVE,
     Sign.SIZE_SPLIT,
 }
-OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE}
+OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE, Sign.BAD_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")} | {
     Sign.WORSE_THAN_TWIN,
     Sign.ONE_WAY,

@@ -24,6 +24,8 @@ POOR: Facts = {
     "burst_ratio": 1.0,
     "loss_dispersion": 1.0,
     "mouth_to_ear_seconds": 0.12,
+    "rtt_seconds": 0.062,
+    "rtt_min_seconds": 0.06,
     "mos_opus": 2.6,
 }
 
@@ -35,6 +37,8 @@ def held(name: str, *, worse: bool = True, bad: float = 0.0, requests: int = 150
         f"{name}_answered": round(requests * (1 - bad)),
         f"{name}_bad_ratio": bad,
         f"{name}_loss_ratio": bad,
+        f"{name}_rtt_seconds": 0.05,
+        f"{name}_rtt_min_seconds": 0.049,
         f"{name}_worse": worse,
         f"{name}_z": 5.0 if worse else 0.1,
     }
@@ -75,6 +79,7 @@ COMPANION: Facts = {"companion_requests": 30, "companion_answered": 30, "compani
 STREAMS: dict[str, Callable[[], Case]] = {
     "R45": lambda: streamed(TWIN, TCP),
     "R45d": lambda: streamed(held("dress")),
+    "R45o": lambda: streamed(TWIN, TCP, outside={of.target: False for of in (M1, M2)}),
     "R45p": lambda: streamed(TWIN, held("tcp", worse=False, bad=0.15, requests=180)),
     "R45s": lambda: streamed(held("stun", requests=30)),
     "R45t": lambda: streamed(TWIN),

@@ -101,9 +101,7 @@ async def wires(gone: str = "") -> AsyncIterator[Wire]:
             server.close()
 
 
-def config(
-    wire: Wire, state: Path, more: tuple[TargetConfig, ...] = (), **sections: Any
-) -> Config:
+def config(wire: Wire, state: Path, more: tuple[TargetConfig, ...] = (), **sections: Any) -> Config:
     web = target(
         "web",
         channel="web",
@@ -262,7 +260,7 @@ async def test_by_hand_nothing_waits_for_a_stream_but_its_own_verdict(tmp_path):
         wire.censor = True
         asked = asyncio.create_task(by_hand(made))
         async with asyncio.timeout(20):
-            while not any(differs_in(c, "again") for c in made.follower.kept.get("m", ())):
+            while not any(differs_in(c, "again") for c in made.follower.kept.get("m", ())):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert not asked.done(), "the contrasts are asked while the stream goes on"
         heard = len(wire.heard)

@@ -19,16 +19,16 @@ PATH = Mechanism.PATH_DEGRADED
 GENERAL = Mechanism.MEDIA_DEGRADED_GENERAL
 LIMITED = Mechanism.RATE_LIMITED
 
-FINE = Run(0, 1500, 0.02, mouth_to_ear=0.15)
+FINE = Run(0, 1500, 0.02, mouth_to_ear=0.15, rtt=0.062, rtt_min=0.06)
 POOR = replace(FINE, bad_ratio=0.15)
 
 
 def worse(control: str, bad: float = 0.02) -> Pair:
-    return Pair(control, True, 4.0, 1500, bad)
+    return Pair(control, True, 4.0, 1500, bad, 0.05, 0.049)
 
 
 def alike(control: str, bad: float = 0.15) -> Pair:
-    return Pair(control, False, 0.2, 1500, bad)
+    return Pair(control, False, 0.2, 1500, bad, 0.05, 0.049)
 
 
 # --- one run ---
@@ -91,6 +91,11 @@ WORLDS = {
         TARGETED,
         True,
     ),
+    "the relays have a full queue": (
+        [FINE, *[replace(POOR, rtt=0.09, rtt_min=0.08, pairs=(worse("tcp"), worse("twin")))] * 3],
+        PATH,
+        False,
+    ),
     "all UDP is bad on this line": (
         [replace(POOR, pairs=(worse("tcp"), alike("twin")))] * 3,
         GENERAL,
@@ -123,7 +128,7 @@ def test_what_decides(runs, mechanism, firm):
 def test_two_of_the_last_three(last, targeted):
     singled = replace(POOR, pairs=(worse("dress"),))
     runs = [singled if mark == "w" else FINE for mark in last]
-    assert hearing.targeted(runs) is targeted
+    assert hearing.targeted(runs, 0.06) is targeted
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_two_of_the_last_three(last, targeted):
     ],
 )
 def test_tcp_to_the_site_must_be_clean(tcp, targeted):
-    assert hearing.targeted([replace(POOR, pairs=(tcp, worse("twin")))] * 2) is targeted
+    assert hearing.targeted([replace(POOR, pairs=(tcp, worse("twin")))] * 2, 0.06) is targeted
 
 
 def test_tcp_in_one_run_is_not_enough():
@@ -145,14 +150,14 @@ def test_tcp_in_one_run_is_not_enough():
         replace(POOR, pairs=(worse("twin"),)),
         replace(POOR, pairs=(worse("tcp"), worse("twin"))),
     ]
-    assert not hearing.targeted(runs)
-    assert hearing.targeted([*runs, runs[-1]])
+    assert not hearing.targeted(runs, 0.06)
+    assert hearing.targeted([*runs, runs[-1]], 0.06)
 
 
 def test_tcp_alone_says_how_the_site_is():
     ran = replace(POOR, pairs=(worse("tcp"),))
     assert hearing.clean_over_tcp([ran, ran])
-    assert not hearing.targeted([ran, ran])
+    assert not hearing.targeted([ran, ran], 0.06)
     assert not hearing.clean_over_tcp([POOR, POOR])
 
 
@@ -237,7 +242,10 @@ def test_a_run_from_the_facts_of_an_observation():
     assert (run.at, run.requests, run.bad_ratio) == (7.0, 1500, pytest.approx(215 / 1500, abs=1e-5))
     assert run.mouth_to_ear == pytest.approx(0.115)
     assert (run.companion_requests, run.companion_bad_ratio, run.only) == (30, 0, "up")
-    assert run.pairs == (Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0),)
+    assert run.pairs == (
+        Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0, 0.05, 0.05),
+    )
+    assert (run.rtt, run.rtt_min) == (0.05, 0.05)
     assert is_bad(run)
 
 

@@ -28,6 +28,7 @@ from tests.agent.streaming import (
 )
 from tests.agent.worlds import R1, R2
 
+NEAREST = {of.host: 0.06 for of in (M1, M2)}
 TALKS = messenger(R1, R2, M1, M2)
 
 
@@ -112,6 +113,28 @@ def test_where_they_fare_less_badly_and_worse_than_the_twin_it_is_still_the_path
     assert not any(m.interference for _, m, _ in told(some))
 
 
+def test_a_queue_is_nobodys_sorting():
+    """An overloaded relay, or a full link to it, loses packets and delays the others."""
+    slow = streamed(TWIN, TCP, {"rtt_seconds": 0.1, "rtt_min_seconds": 0.09}, nearest=NEAREST)
+    assert told(slow) == [("R45t", Mechanism.PATH_DEGRADED, Certainty.SUSPECTED)]
+
+
+def test_a_queue_on_the_line_is_the_twins_too():
+    late = {"rtt_seconds": 0.1, "twin_rtt_seconds": 0.089}
+    found = told(streamed(TWIN, TCP, late, nearest=NEAREST))
+    assert ("R45", Mechanism.MEDIA_DEGRADED_TARGETED, Certainty.LIKELY) in found
+
+
+@pytest.mark.parametrize("controls", [(TWIN, TCP), (held("dress"),)])
+def test_what_is_as_bad_on_an_open_network_is_nobodys_doing(controls):
+    there = {M1.target: False, M2.target: False}
+    found = told(streamed(*controls, outside=there))
+    assert ("R45o", Mechanism.SERVER_SLOW, Certainty.LIKELY) in found
+    assert not any(m.interference for _, m, _ in found)
+    found = told(streamed(*controls, outside=dict.fromkeys(there, True)))
+    assert any(m.interference for _, m, _ in found)
+
+
 def test_one_run_that_is_worse_is_no_pattern():
     assert told(streamed(TWIN, TCP, count=1)) == []
 
@@ -140,7 +163,7 @@ def test_two_ways():
 
 @pytest.mark.parametrize(
     ("rule", "prefix"),
-    [("R46", "twin_"), ("R53s", "companion_"), ("R45", "tcp_"), ("R45p", "tcp_"), ("R50", "twin_")],
+    [("R46", "twin_"), ("R45", "rtt_"), ("R45", "twin_rtt_"), ("R53s", "companion_"), ("R45", "tcp_"), ("R45p", "tcp_"), ("R50", "twin_")],
 )
 def test_a_rule_is_silent_without_what_ran_beside(rule, prefix):
     assert rule not in {name for name, _, _ in told(without_facts(STREAMS[rule](), prefix))}

@@ -119,6 +119,7 @@ SHOWN = {
     Sign.STREAM_BESIDE_BAD,
     Sign.PACE_IS_BAD,
     Sign.PLACE_IS_BAD,
+    Sign.NOT_AS_BAD_OUTSIDE,  # it takes an accusation back, and stands for none
     Sign.CANARIES_LIVE,
     Sign.RANDOM_LIVES_ON,
     Sign.OTHER_FLOW_LIVES,

@@ -142,11 +142,16 @@ class Queue:
     others: float = 0.0
     seed: int = 1
     size: int = 148
+    chosen: Chosen | None = None
+    """Whose packets pass it; None for all."""
     _free: dict[str, float] = field(default_factory=dict)
     _filled: dict[str, int] = field(default_factory=dict)
 
     def carry(self, events: Iterable[Event], direction: str) -> Iterable[Event]:
         for event in events:
+            if self.chosen is not None and not self.chosen(event):
+                yield event
+                continue
             self._others(direction, event.when)
             # The moment from which the link has nothing to do, not further back than its bucket.
             idle = event.when - self.allowance / self.rate
