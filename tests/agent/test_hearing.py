@@ -242,9 +242,7 @@ def test_a_run_from_the_facts_of_an_observation():
     assert (run.at, run.requests, run.bad_ratio) == (7.0, 1500, pytest.approx(215 / 1500, abs=1e-5))
     assert run.mouth_to_ear == pytest.approx(0.115)
     assert (run.companion_requests, run.companion_bad_ratio, run.only) == (30, 0, "up")
-    assert run.pairs == (
-        Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0, 0.05, 0.05),
-    )
+    assert run.pairs == (Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0, 0.05, 0.05),)
     assert (run.rtt, run.rtt_min) == (0.05, 0.05)
     assert is_bad(run)
 

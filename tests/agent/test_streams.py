@@ -163,7 +163,15 @@ def test_two_ways():
 
 @pytest.mark.parametrize(
     ("rule", "prefix"),
-    [("R46", "twin_"), ("R45", "rtt_"), ("R45", "twin_rtt_"), ("R53s", "companion_"), ("R45", "tcp_"), ("R45p", "tcp_"), ("R50", "twin_")],
+    [
+        ("R46", "twin_"),
+        ("R45", "rtt_"),
+        ("R45", "twin_rtt_"),
+        ("R53s", "companion_"),
+        ("R45", "tcp_"),
+        ("R45p", "tcp_"),
+        ("R50", "twin_"),
+    ],
 )
 def test_a_rule_is_silent_without_what_ran_beside(rule, prefix):
     assert rule not in {name for name, _, _ in told(without_facts(STREAMS[rule](), prefix))}
