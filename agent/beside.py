@@ -1,15 +1,19 @@
-"""What a media stream is held against: the operator's own server, else a public STUN server."""
+"""What a media stream is held against: the operator's own server, else a public STUN server; and
+the owner's other servers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from agent.case import took
 from agent.companion import Companion
 from agent.diagnosis import Evidence
 from config.model import TargetConfig
-from probes.model import Observation, Role
+from probes.model import Observation, Role, Step
 from probes.net.environment import Beside
 
+SITES = 8
+"""Servers of the owner that a stream is held against; each is asked less than once a second."""
 SILENT_FOR = 1800.0
 """Seconds for which a twin that answered nothing of a stream comes last."""
 
@@ -40,6 +44,20 @@ def _public(controls: Iterable[Evidence]) -> list[tuple[Observation, int]]:
         if e.config.role is Role.STUN and e.fresh and over_udp(e.config)
         for o in {o.family: o for o in reversed(e.observations) if o.ok}.values()
     ]
+
+
+def sites(
+    stream: TargetConfig, targets: Iterable[TargetConfig], seen: Iterable[Observation]
+) -> tuple[tuple[str, int], ...]:
+    """The owner's servers that answered over TCP when last ``seen``, address and port. Not those of
+    the stream's own channel: whoever strikes a relay may do it over TCP too."""
+    ports = {t.target.name: t.port for t in targets if t.target.channel != stream.target.channel}
+    places = {
+        o.address: ports[o.target.name]
+        for o in seen
+        if o.address and o.target.name in ports and o.ok and took(o, Step.CONNECT)
+    }
+    return tuple(places.items())[:SITES]
 
 
 def over_udp(config: TargetConfig) -> bool:

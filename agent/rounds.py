@@ -19,6 +19,7 @@ from typing import Any
 
 from agent import plan
 from agent.asks import window_of
+from agent.beside import sites
 from agent.checks import to_check
 from agent.diagnosis import SEEN_FOR, Evidence, works
 from agent.knobs import FIELD_INTERVAL
@@ -26,7 +27,7 @@ from agent.plan import Ask, Asked, Cadence, is_stream
 from agent.vantage import ControlResult, Judgement
 from config.model import TargetConfig
 from probes.measure import Check, Measured, Memo, measure
-from probes.model import Family, Observation, Role, Step
+from probes.model import Family, Observation, Role
 from probes.net.environment import Environment
 from probes.net.errors import NotMeasured
 
@@ -48,8 +49,6 @@ PATIENCE = 2 / 5
 """Share of the interval that bounds the probes' default limits: in a laboratory's fast rounds a
 check must end in its round too, or a silent address would have half the votes, and leave time for
 its contrasts."""
-SITES = 8
-"""Servers of the owner that a stream is held against; each is asked less than once a second."""
 BRIEF = 30.0
 """Seconds of a stream in a round by hand (design 5.1)."""
 CHECK_CUT_OFF = 80.0
@@ -295,18 +294,10 @@ class Runner:
         if self._in_full and is_stream(target):
             probe: Any = check.probe
             check = replace(check, probe=replace(probe, seconds=min(probe.length, BRIEF)))
-        return replace(check, sites=self._sites()) if is_stream(target) else check
-
-    def _sites(self) -> tuple[tuple[str, int], ...]:
-        """Servers of the owner's that answered over TCP when last asked, one place each."""
-        ports = {t.target.name: t.port for t in self.targets}
-        places = {
-            o.address: ports[o.target.name]
-            for seen in self.seen.values()
-            for o in seen.conclusive
-            if o.address and o.ok and any(s.step is Step.CONNECT for s in o.steps)
-        }
-        return tuple(places.items())[:SITES]
+        if not is_stream(target):
+            return check
+        seen = (o for seen in self.seen.values() for o in seen.conclusive)
+        return replace(check, sites=sites(target, self.targets, seen))
 
     async def _wait(self, cut_off: float, *, streams: bool = False) -> None:
         """A stream goes on for longer than a round: nobody waits for it unless asked to."""

@@ -8,6 +8,7 @@ import struct
 import time
 
 from probes.net.address import Source
+from probes.net.stream import connected
 
 PATIENCE = 0.95
 """Seconds: the kernel repeats a SYN after one, and then nobody knows which of them was answered."""
@@ -26,7 +27,7 @@ async def knock(address: str, port: int, source: Source, limit: float = PATIENCE
         began = time.monotonic()
         try:
             async with asyncio.timeout(limit):
-                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+                await connected(sock, (address, port))
         except ConnectionRefusedError:
             pass
         except TimeoutError:

@@ -146,7 +146,7 @@ async def _connect(sock: socket.socket, peer: Peer, trail: Trail, six: bool) -> 
     sock.setsockopt(level, option, 1)
     trail.env.source.bind(sock, stream=True)
     try:
-        await _connected(sock, (peer.address, peer.port))
+        await connected(sock, (peer.address, peer.port))
     except OSError as error:
         for failure, sender in _queued(sock):
             trail.facts["icmp_from_target"] = parse(sender) == parse(peer.address)
@@ -156,8 +156,9 @@ async def _connect(sock: socket.socket, peer: Peer, trail: Trail, six: bool) -> 
     sock.setsockopt(level, option, 0)
 
 
-async def _connected(sock: socket.socket, address: tuple[str, int]) -> None:
-    """As the loop's ``sock_connect``, at half its cost. Raises OSError."""
+async def connected(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Until a socket that does not block is connected: as the loop's ``sock_connect``, at half its
+    cost. Raises OSError."""
     failed = sock.connect_ex(address)
     if failed in (errno.EINPROGRESS, errno.EINTR):
         loop, fd = asyncio.get_running_loop(), sock.fileno()

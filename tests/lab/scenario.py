@@ -88,7 +88,7 @@ class Scenario:
     tags: frozenset[str] = field(default_factory=frozenset)
 
     def expected(self, profile: str) -> tuple[Expected, ...]:
-        return self.research if profile == "research" and self.research else self.client
+        return self.research if profile != "client" and self.research else self.client
 
 
 # Addresses and names of the shipped catalogue

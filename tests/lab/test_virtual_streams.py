@@ -8,6 +8,7 @@ import pytest
 
 from probes.model import Failure
 from probes.net.address import Source
+from probes.net.knock import knock
 from probes.net.streams import Played, Send, Stream
 from probes.wire import stun
 from probes.wire.quality import Packet, quality
@@ -88,6 +89,17 @@ def test_rules_of_a_censor_hold(world):
 def test_a_closed_port_says_so(world):
     (seen,) = play(world, stream(5, port=9))
     assert seen.failures == (Failure.REFUSED,) * 5
+
+
+def test_a_knock_is_answered_refused_or_unheard(world):
+    """Of what stands beside a stream: is the way to the owner's other servers as bad?"""
+    site, closed = ("149.154.175.50", 443), ("149.154.175.50", 81)
+    assert world.run(knock(*site, Source())) == pytest.approx(2 * DELAY, abs=0.002)
+    assert world.run(knock(*closed, Source())) == pytest.approx(2 * DELAY, abs=0.002)
+    assert world.run(knock("149.154.175.249", 443, Source())) is None
+    world.path.set_line(Line(delay=DELAY, loss_out=Loss(0.2, seed=5)))
+    heard = [world.run(knock(*site, Source())) is not None for _ in range(100)]
+    assert 70 <= sum(heard) <= 90, "a SYN that is lost is not sent again within a knock"
 
 
 def test_without_a_way_nothing_was_sent(world):

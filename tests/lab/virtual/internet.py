@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from email.utils import formatdate
+from ipaddress import ip_address
 from typing import Any
 
 import dns.message
 import dns.rcode
 import dns.rrset
 
+from agent.twin import Twin
 from probes.wire import stun
 from tests.lab import content, interceptor, names, relays, web
 from tests.lab.actions import IN
@@ -32,6 +35,7 @@ Place = tuple[bytes, int]
 Datagrams = Callable[[bytes, Place], list[bytes]]
 """A datagram and who sent it to the answers."""
 
+_TWINS = secrecy.shown("twin", ("callpath twin",))
 SOFTWARE = b"Coturn-4.6.1 'Gorst'"
 NONCE = b"0123456789abcdef"
 
@@ -107,6 +111,22 @@ class Internet:
         )
         portal = {"": {"/": (302, interceptor.PORTAL)}}
         self._at(interceptor.ADDRESS, interceptor.HTTP_PORT, lambda c: Https(self, c, portal))
+
+    def place_twin(self, address: str, udp_port: int, twin: Twin) -> None:
+        """The operator's own server."""
+
+        def answer(data: bytes, source: Place) -> list[bytes]:
+            said = twin.answer(data, str(ip_address(source[0])), source[1], time.time())
+            return [] if said is None else [said]
+
+        self.placed.add(packed(address))
+        self.datagrams[packed(address), udp_port] = answer
+        self._at(address, 443, secrecy.serving(_TWINS, lambda c: Https(self, c, {})))
+
+    @staticmethod
+    def twin_pin() -> str:
+        """The SHA-256 of its certificate."""
+        return hashlib.sha256(_TWINS("").der).hexdigest()
 
     def _resolver(self, address: str, whose: str) -> None:
         place = packed(address), 53

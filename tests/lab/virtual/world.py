@@ -19,6 +19,7 @@ from agent import network, store
 from agent.core import Core
 from agent.rounds import Beat
 from agent.scheduler import Beats
+from agent.twin import Twin
 from config import loader
 from config.model import Config
 from exporters.feed import AgentFigures
@@ -37,6 +38,8 @@ COUNTRY = "RU"
 # httpcore looks for it along the whole path at every request where it is not installed.
 if importlib.util.find_spec("sniffio") is None:
     sys.modules["sniffio"] = None  # type: ignore[assignment] # how an import is told of that
+TWIN, TWIN_PORT, TWIN_KEY = "203.0.113.77", 3478, bytes(range(32))
+"""The operator's own server, which only an agent of the profile ``twin`` knows."""
 GRACE = 30.0
 """Seconds by which a round may come late (agent/scheduler.py)."""
 
@@ -60,18 +63,27 @@ def shipped() -> catalogue.Catalogue:
 @cache
 def configuration(profile: str, directory: File, transfers: float | None = None) -> Config:
     """The shipped schedule; ``transfers``: minutes between two of them instead, within a budget
-    that allows it."""
+    that allows it. The profile ``twin`` is research with a server of its own, and streams in a
+    voice's rhythm to Telegram's relays."""
     file = directory / f"{profile}.yaml"
-    research = "risks: accepted\n" if profile == "research" else ""
-    often = ""
-    if transfers is not None:
-        often = f"schedule: {{transfer_interval: {transfers:g}m}}\n"
-        often += "limits: {bytes_per_day: 2GiB}\n"
-    file.write_text(
+    own = profile == "twin"
+    text = (
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
-        f"profile: {profile}\n{research}"
-        f'resolvers: {{system: "{RESOLVER_V4}"}}\n' + often
+        f"profile: {'research' if own else profile}\n"
+        f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
     )
+    if profile != "client":
+        text += "risks: accepted\n"
+    if own:
+        key, pin = directory / "twin.key", Internet.twin_pin()
+        key.write_text(TWIN_KEY.hex())
+        text += f"twin: {{address: {TWIN}, key_file: {key}, tls_sha256: {pin}}}\n"
+        text += "media: {profile: voip20}\n"
+        text += "limits: {bytes_per_day: 2GiB, fast_prefixes: [91.108.0.0/16]}\n"
+    if transfers is not None:
+        text += f"schedule: {{transfer_interval: {transfers:g}m}}\n"
+        text += "" if own else "limits: {bytes_per_day: 2GiB}\n"
+    file.write_text(text)
     return loader.load(file)
 
 
@@ -116,6 +128,7 @@ class VirtualWorld:
             undo.callback(self.loop.close)
             self.kernel = Kernel(self.loop, self.path, self.rng, ipv6=self._ipv6)
             self.internet = Internet(self.kernel, self.catalogue)
+            self.internet.place_twin(TWIN, TWIN_PORT, Twin(TWIN_KEY))
             self.streams = VirtualStreams(self.kernel)
             undo.callback(self.streams.close)
             undo.enter_context(self._instead())
