@@ -107,9 +107,9 @@ def _outside(*, bad: bool) -> Look:
 
 def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
     """In this very run: what the line does to everything needs no second one. One that fell silent
-    and stayed so lost nothing until then."""
+    and stayed so lost nothing until then, and what passes one way only is another matter."""
     told = [
-        (o, "silent_after_seconds" not in o.facts and hearing.bad_beside(run, "twin", "stun"))
+        (o, not _is_other(o) and hearing.bad_beside(run, "twin", "stun"))
         for o in group.observations
         if (run := hearing.run_of(o.at, o.facts)) is not None and run.pair("twin", "stun")
     ]
@@ -124,14 +124,19 @@ def _one_way(case: Case, group: Group) -> Sighting | None:
     for heard in _heard(case, group):
         ways = [(o, w) for o, _ in heard[-LAST:] if (w := _ways(o)) is not None]
         if len(ways) >= ENOUGH:
-            one = [o for o, (up, down) in ways if max(up, down) >= NEARLY_ALL and _small(up, down)]
+            one = [o for o, of_it in ways if _passes_one_way(*of_it)]
             told.append(len(one) >= ENOUGH)
             evidence += one
     return Sighting(2 * sum(told) > len(told), ids_of(evidence)) if told else None
 
 
-def _small(up: float, down: float) -> bool:
-    return min(up, down) <= HARDLY_ANY
+def _passes_one_way(up: float, down: float) -> bool:
+    return max(up, down) >= NEARLY_ALL and min(up, down) <= HARDLY_ANY
+
+
+def _is_other(o: Observation) -> bool:
+    ways = _ways(o)
+    return "silent_after_seconds" in o.facts or (ways is not None and _passes_one_way(*ways))
 
 
 def _ways(o: Observation) -> tuple[float, float] | None:

@@ -157,6 +157,14 @@ def test_a_line_that_is_full_one_way_is_no_one_way_block(ways):
     assert "R50" not in {rule for rule, _, _ in told(one_way(*ways))}
 
 
+def test_what_passes_one_way_only_is_not_put_down_to_the_line():
+    mostly = {**held("twin", worse=False, bad=0.9), "bad_ratio": 0.9, "answered": 150}
+    ways = {"twin_up_loss_ratio": 0.0, "twin_down_loss_ratio": 0.9}
+    assert [rule for rule, _, _ in told(streamed(mostly, ways))] == ["R50"]
+    both = {"twin_up_loss_ratio": 0.6, "twin_down_loss_ratio": 0.75}
+    assert [rule for rule, _, _ in told(streamed(mostly, both))] == ["R46"]
+
+
 def test_two_ways():
     assert ("R50", Mechanism.MEDIA_ONE_WAY, Certainty.LIKELY) in told(one_way(0.0, 0.97))
 

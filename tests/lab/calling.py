@@ -1,5 +1,5 @@
-"""Calls from the subscriber's line: a program, with its orders on standard input and what it saw
-on standard output, both pickled."""
+"""Calls and streams from the subscriber's line: a program, with its orders on standard input and
+what it saw on standard output, both pickled."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from probes.call import CallProbe
 from probes.measure import Check, measure
+from probes.media import MediaProbe
 from probes.model import Observation, Target
 from probes.net.address import OwnAddresses
 from probes.net.environment import Beside, Environment
@@ -18,12 +19,12 @@ from tests.lab.flows import FlowStreams
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One call: to which relay, held against what."""
+    """One run: of which probe, to which relay, held against what."""
 
     target: Target
     address: str
     port: int
-    seconds: float
+    probe: CallProbe | MediaProbe
     beside: tuple[Beside, ...]
 
 
@@ -31,8 +32,7 @@ async def call(order: Order) -> tuple[Observation, ...]:
     env = Environment(
         own=OwnAddresses(local=frozenset()), streams=FlowStreams(), beside=order.beside
     )
-    probe = CallProbe(profile="voip120", seconds=order.seconds, fast=True)
-    measured = await measure(Check(order.target, probe, order.address, order.port), env)
+    measured = await measure(Check(order.target, order.probe, order.address, order.port), env)
     return measured.observations
 
 

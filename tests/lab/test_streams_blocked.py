@@ -16,20 +16,24 @@ import pytest
 
 from agent.verdicts import find
 from probes.call import CallProbe
+from probes.media import MediaProbe
 from probes.model import Finding, Observation
 from probes.net.environment import Beside
 from probes.wire.twin import parse_key
 from tests.agent.building import target
 from tests.agent.worlds import case
+from tests.lab.actions import Lose
 from tests.lab.calling import Order
-from tests.lab.censor import Censor
+from tests.lab.censor import Censor, match
+from tests.lab.chance import Loss
 from tests.lab.lab import Lab
 from tests.lab.presets import preset
 from tests.lab.world import ROOT
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-SECONDS = 7.0
+CALL = CallProbe(profile="voip120", seconds=7.0, fast=True)
+VOICE = MediaProbe(profile="voip120", seconds=7.0, fast=True)
 TWIN, CENSORED_TWIN, STRANGER = "203.0.113.77", "203.0.113.78", ""
 RELAYS = 3
 
@@ -96,9 +100,10 @@ def twins(lab: Lab, tmp_path: Path) -> Iterator[dict[str, Beside]]:
     process = lab.world.server(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        assert process.stdout.readline()
+        told = process.stdout.readline()
         own = parse_key(key.read_text())
-        yield {a: Beside("twin", a, 3478, own) for a in (TWIN, CENSORED_TWIN)}
+        pin = told.rpartition(" ")[2].strip()
+        yield {a: Beside("twin", a, 3478, own, 443, pin) for a in (TWIN, CENSORED_TWIN)}
     finally:
         process.terminate()
         process.communicate(timeout=30)
@@ -149,7 +154,7 @@ def behind(lab: Lab, one: Filter, name: str, beside: Beside, places: Places) -> 
     for rule in one.rules(tuple(f"{address}/32" for address, _ in theirs)):
         lab.world.rules.add(rule)
     return [
-        Order(target(f"{name} {n}", probe=CallProbe()).target, address, port, SECONDS, (beside,))
+        Order(target(f"{name} {n}", probe=CALL).target, address, port, CALL, (beside,))
         for n, (address, port) in enumerate(theirs)
     ]
 
@@ -175,3 +180,18 @@ def test_each_filter_is_named(lab: Lab, twins: dict[str, Beside]) -> None:
     healthy = seen[orders["nothing"][0]].facts
     assert healthy["allocate_error_code"] == 401
     assert healthy["twin_answers"] == healthy["twin_packets"] == healthy["twin_received"]
+
+
+@pytest.mark.parametrize("direction", ["in", "out"])
+def test_packets_that_pass_one_way_only(lab: Lab, twins: dict[str, Beside], direction: str) -> None:
+    """Nine of ten are dropped on the way there, or on the way back, to the twin as well."""
+    (address, port), voice = relays(lab)[0], target("voice", probe=VOICE)
+    remote = (f"{address}/32", f"{CENSORED_TWIN}/32")
+    lost = Lose(Loss(0.9, seed=3))
+    lab.world.rules.add(Censor(match(remote=remote, protocol="udp", direction=direction), lost))
+    order = Order(voice.target, address, port, VOICE, (twins[CENSORED_TWIN],))
+    seen = called(lab, [order] * 3)
+    streams = {voice.target.name: tuple(seen)}
+    of = replace(voice, host=address, port=port)
+    (first, *_) = find(case([(of, seen[-1])], channel="call", streams=streams))
+    assert (first.mechanism, first.rule) == ("media_one_way", "R50"), [o.facts for o in seen]
