@@ -44,8 +44,20 @@ class UsageProblem(Exception):
     """The command line cannot be understood; the text says why."""
 
 
-def parse_options(arguments: Sequence[str]) -> dict[str, str]:
-    """``--server-name NAME`` or ``--server-name=NAME`` to field and text."""
+def fields_of(kind: str) -> dict[str, Any]:
+    """The fields of a probe, with their types; none of what is no probe."""
+    return _fields(PROBES[kind]) if kind in PROBES else {}
+
+
+def _fields(probe_class: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(probe_class)
+    return {f.name: hints[f.name] for f in dataclasses.fields(probe_class)}
+
+
+def parse_options(arguments: Sequence[str], kind: str = "") -> dict[str, str]:
+    """``--server-name NAME`` or ``--server-name=NAME`` to field and text; ``--fast`` alone where
+    the probe's field is a yes or no."""
+    flags = {name for name, hint in fields_of(kind).items() if hint is bool}
     options: dict[str, str] = {}
     rest = list(arguments)
     while rest:
@@ -53,7 +65,9 @@ def parse_options(arguments: Sequence[str]) -> dict[str, str]:
         if not word.startswith("--"):
             raise UsageProblem(f"unexpected argument: {word}")
         name, equals, value = word[2:].partition("=")
-        if not equals:
+        if not equals and name.replace("-", "_") in flags:
+            value = rest.pop(0) if rest[:1] in (["true"], ["false"]) else "true"
+        elif not equals:
             if not rest:
                 raise UsageProblem(f"--{name} needs a value")
             value = rest.pop(0)
@@ -72,6 +86,8 @@ async def probe_once(
     """Every observation of one run; ``watch`` sees a stream while it plays. Raises UsageProblem."""
     if kind not in PROBES:
         raise UsageProblem(f"unknown probe {kind!r}; there are {', '.join(sorted(PROBES))}")
+    if watch is not None and kind != "media":
+        raise UsageProblem(f"--watch: of {kind} there is no stream to watch; media has one")
     env, _ = environment(config)
     env.courtesy, env.watch = NoCourtesy(), watch
     known = _find(config, target)
@@ -84,7 +100,9 @@ async def probe_once(
         check = _build(kind, target, known, dict(options), env)
     check = dataclasses.replace(check, rfc_timers=rfc_timers)
     if needs_research(check.probe) and config.settings.profile != "research":
-        raise UsageProblem(f"{kind} so is not for the client profile: it needs profile: research")
+        raise UsageProblem(
+            f"{kind} asked in this way is not what an app does: it needs profile: research"
+        )
     if hasattr(check.probe, "stream_packets"):
         env.beside = await _beside(config, check, env)
     async with EngineDoor() as env.streams:
@@ -183,8 +201,7 @@ def _place(takes: str, target: str, env: Environment) -> tuple[str, int, str]:
 
 def _make(probe_class: Any, options: Mapping[str, str], base: Any) -> Any:
     """The probe with these options, the others as ``base`` has them."""
-    hints = typing.get_type_hints(probe_class)
-    fields = {f.name: hints[f.name] for f in dataclasses.fields(probe_class)}
+    fields = _fields(probe_class)
     unknown = [name for name in options if name not in fields]
     if unknown:
         known = ", ".join("--" + name.replace("_", "-") for name in fields) or "none"

@@ -10,9 +10,10 @@ import time
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from config import DEFAULT_LISTEN
 
@@ -176,7 +177,21 @@ def check(
     raise typer.Exit(exit_code(report))
 
 
+class _WithFields(TyperCommand):
+    """Its help names the fields of every probe."""
+
+    def format_help(self, context: Any, formatter: Any) -> None:
+        from agent.byhand import fields_of
+        from probes.registry import PROBES
+
+        of_each = [(kind, ["--" + f.replace("_", "-") for f in fields_of(kind)]) for kind in PROBES]
+        listed = "\n\n".join(f"{kind}: {' '.join(names)}" for kind, names in of_each if names)
+        self.epilog = f"Fields, as in the messenger files.\n\n{listed}"
+        super().format_help(context, formatter)
+
+
 @app.command(
+    cls=_WithFields,
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def probe(
@@ -202,7 +217,7 @@ def probe(
 
     loaded = _load_here(config)
     try:
-        options = parse_options(context.args)
+        options = parse_options(context.args, kind)
         with StreamView() if watch else nullcontext() as view:
             show = view.show if view is not None else None
             asked = probe_once(loaded, kind, target, options, rfc_timers, show)

@@ -79,6 +79,8 @@ class _Engine:
             log.exception("the media engine talks nonsense")
         if self.plays:
             log.error("the media engine ended in the middle of a play")
+        else:
+            log.warning("the media engine ended by itself; the next stream starts it anew")
         await self._end()
 
     async def close(self) -> None:

@@ -95,11 +95,14 @@ def _no_queue(case: Case, group: Group) -> Sighting | None:
 
 
 def _outside(*, bad: bool) -> Look:
-    """Not being asked there excuses nobody; being heard as badly there does."""
+    """Not being asked there excuses nobody; being heard as badly there does. What answers nothing
+    has no sound: others say why."""
 
     def look(case: Case, group: Group) -> Sighting | None:
         there = of_targets(case.known.outside, group)
         as_bad = bool(there) and not any(there)
+        if bad and not any(o.facts.get("answered") for o in group.observations):
+            return None
         return Sighting(as_bad is bad, group.ids if bad else ())
 
     return look

@@ -218,6 +218,31 @@ def test_options(arguments, options):
     assert parse_options(arguments) == options
 
 
+def test_the_help_of_probe_names_the_fields_of_each():
+    _, told, _ = called("probe", "--help")
+    assert "--server-name" in told
+    assert "--profile" in told
+
+
+def test_only_a_stream_can_be_watched():
+    code, _, told = called("probe", "stun", "127.0.0.1:9", "--watch")
+    assert code == 2
+    assert "--watch" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["--fast"], {"fast": "true"}),
+        (["--fast", "--profile", "voip20"], {"fast": "true", "profile": "voip20"}),
+        (["--fast", "false"], {"fast": "false"}),
+        (["--fast=true"], {"fast": "true"}),
+    ],
+)
+def test_a_yes_needs_no_value(arguments, options):
+    assert parse_options(arguments, "media") == options
+
+
 @pytest.mark.parametrize("arguments", [["a"], ["--a"], ["-a", "b"], ["--a", "b", "c"]])
 def test_options_that_are_none(arguments):
     with pytest.raises(UsageProblem):

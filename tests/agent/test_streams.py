@@ -135,6 +135,12 @@ def test_what_is_as_bad_on_an_open_network_is_nobodys_doing(controls):
     assert any(m.interference for _, m, _ in found)
 
 
+def test_of_relays_that_answer_nothing_an_outside_view_says_no_sound():
+    silent = {"answered": 0, "loss_ratio": 1.0, "bad_ratio": 1.0}
+    found = told(streamed(TWIN, TCP, silent, outside={M1.target: False, M2.target: False}))
+    assert not any(rule == "R45o" or m.interference for rule, m, _ in found)
+
+
 def test_one_run_that_is_worse_is_no_pattern():
     assert told(streamed(TWIN, TCP, count=1)) == []
 
