@@ -58,8 +58,7 @@ class Differs(StrEnum):
     """The same few bytes in many segments, or in one."""
     HELLO = "hello"
     """The same name in another program's hello, no shorter."""
-    BURST = "burst"
-    """Several handshakes at once; what came of each says the contrast itself."""
+    BURST = "burst"  # several handshakes at once; what came of each says the contrast itself
 
 
 class Payload(StrEnum):
@@ -84,8 +83,8 @@ class Known:
     not measured there. ``vouched``: addresses at which a target showed its own certificate lately.
     ``transfers``: the controls', of about the same time; ``past``: what earlier rounds saw of the
     messenger's failing channels, contrasts as well; ``spacing``: seconds from which on two attempts
-    count as two; ``streams``: the last runs of each media target, the newest last;
-    ``by_hand``: no rounds come before and after this one.
+    count as two; ``streams``: the last runs of each media target, the newest last; ``by_hand``: no
+    rounds come before and after this one; ``peers``: messengers whose calls get through meanwhile.
     """
 
     contrasts: tuple[Observation, ...] = ()
@@ -103,6 +102,7 @@ class Known:
     streams: Mapping[str, tuple[Observation, ...]] = field(default_factory=dict)
     spacing: float = 50.0
     by_hand: bool = False
+    peers: tuple[str, ...] = ()
 
 
 class Symptom(StrEnum):

@@ -21,6 +21,7 @@ from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
+from agent.peers import peers
 from agent.present import present, present_vantage
 from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
@@ -273,6 +274,7 @@ class Core:
             streams=self.stream_log.of(messenger.name),
             spacing=self.knobs.policy.spacing,
             by_hand=ran.in_full,
+            peers=peers(self.runners, messenger.name, now - 1.5 * self.knobs.cadence.interval),
         )
         return explain(raw, messenger, evidence, judgement, known)
 

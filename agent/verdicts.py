@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from agent.case import LINE, Case, Group, Known, case_of, groups
 from agent.diagnosis import Evidence
+from agent.peers import CALL
 from agent.rules import RULES, Rule
 from agent.sighting import Sighting, Sign
 from agent.signs import see
@@ -24,6 +25,7 @@ HELD_BACK = 0.74
 FEW_CONTROLS, FEWER = 3, 1 / 4
 FLAPPED = 1 / 3
 SECOND_MECHANISM = 3.0
+PEERS = 3.0
 STOCHASTIC = "_stochastic"
 """How the variant of what is done at random ends."""
 
@@ -107,7 +109,7 @@ def find(case: Case) -> tuple[Finding, ...]:
         fired = _fire(case, group)
         at_random |= {f.mechanism: f.variant for f in fired if f.variant.endswith(STOCHASTIC)}
         found += _strongest([(finding, group) for finding in fired])
-    lifted = [_beside(finding, group, found) for finding, group in found]
+    lifted = [_among(_beside(finding, group, found), case) for finding, group in found]
     certain = [f for f in lifted if f.certainty is not Certainty.NONE]
     certain.sort(key=lambda f: -f.confidence)
     unique: dict[str, Finding] = {}
@@ -194,6 +196,18 @@ def certainty_of(confidence: float) -> Certainty:
 
 def _controls_answered(case: Case) -> int:
     return sum(any(o.works for o in r.observations) for r in case.known.controls)
+
+
+def _among(finding: Finding, case: Case) -> Finding:
+    """Calls of other messengers that get through at the same time leave the line out of it. That
+    makes a strong finding stronger, and nothing out of a suspicion: trouble at one operator leaves
+    the others alone as well."""
+    if case.channel != CALL or not case.known.peers:
+        return finding
+    if not finding.mechanism.interference or finding.certainty is not Certainty.LIKELY:
+        return finding
+    confidence = with_odds(min(finding.confidence, 0.99), PEERS)
+    return replace(finding, confidence=round(confidence, 2))
 
 
 def _beside(finding: Finding, group: Group, found: Sequence[tuple[Finding, Group]]) -> Finding:

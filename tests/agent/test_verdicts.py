@@ -459,3 +459,25 @@ def test_a_control_asked_after_a_strangers_certificate_makes_it_firm():
     before = replace(again, at=1.0)
     held = find(replace(made, known=replace(made.known, contrasts=(before,))))[0]
     assert (held.rule, held.certainty) == ("R25", Certainty.SUSPECTED)
+
+
+# --- other messengers ---------------------------------------------------------------------------
+
+
+def strengths(rule: str, *peers: str) -> dict[str, float]:
+    made = WORLDS[rule]()
+    return {
+        f.rule: f.confidence for f in find(replace(made, known=replace(made.known, peers=peers)))
+    }
+
+
+def test_calls_of_others_that_get_through_make_a_finding_stronger():
+    alone, among_others = strengths("R37a"), strengths("R37a", "other")
+    assert alone["R37a"] == 0.80
+    assert among_others["R37a"] == pytest.approx(3 * 4 / (3 * 4 + 1), abs=0.005)
+
+
+@pytest.mark.parametrize("rule", ["R37b", "R45s", "R46", "R12"])
+def test_they_make_nothing_of_a_suspicion_and_tell_nothing_of_chats(rule):
+    """Trouble at one operator leaves the others alone as well."""
+    assert strengths(rule, "other") == strengths(rule)
