@@ -61,16 +61,6 @@ class Differs(StrEnum):
     BURST = "burst"  # several handshakes at once; what came of each says the contrast itself
 
 
-class Payload(StrEnum):
-    """What a contrast at the twin looks like on the way."""
-
-    RANDOM = "random"
-    STUN = "stun"
-    DTLS = "dtls"
-    TLS = "tls"
-    """A hello with a neutral name."""
-
-
 @dataclass(frozen=True, slots=True)
 class Known:
     """What a round knows beside its messenger's own observations.
@@ -103,6 +93,14 @@ class Known:
     spacing: float = 50.0
     by_hand: bool = False
     peers: tuple[str, ...] = ()
+    by_difference: Mapping[str, Sequence[Observation]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        made: dict[str, list[Observation]] = {}
+        for c in self.contrasts:
+            if c.contrast is not None:
+                made.setdefault(c.contrast.differs, []).append(c)
+        object.__setattr__(self, "by_difference", made)
 
 
 class Symptom(StrEnum):
@@ -254,8 +252,8 @@ class Case:
         found = self.by_target.get(o.target)
         return found.config.host if found else ""
 
-    def contrasts(self, differs: Differs) -> list[Observation]:
-        return [o for o in self.known.contrasts if differs_in(o, differs)]
+    def contrasts(self, differs: Differs) -> Sequence[Observation]:
+        return self.known.by_difference.get(differs, ())
 
     def owned(self, address: str) -> bool | None:
         """Is it in the prefixes that the messenger's file states? None when it states none."""
@@ -476,7 +474,8 @@ def _answering_addresses(case: Case) -> set[str]:
     """Addresses whose host was heard in this round over TCP, at whatever port: a refusal is heard
     too."""
     heard = set()
-    everything = [o for _, seen in case.seen for o in seen] + case.contrasts(Differs.PORT)
+    everything = [o for _, seen in case.seen for o in seen]
+    everything += case.contrasts(Differs.PORT)
     for o in everything:
         for s in o.steps:
             if s.step is Step.CONNECT and s.failure in _HEARD and o.address:

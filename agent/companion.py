@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from agent.checks import environment
@@ -17,6 +18,16 @@ from probes.twin import Dress, TwinTlsProbe, TwinUdpProbe, size_of
 from probes.wire.twin import parse_key
 
 BY_HAND = Target("probe", "", "twin", "twin")
+
+
+class Payload(StrEnum):
+    """What a contrast at the twin looks like on the way."""
+
+    RANDOM = "random"
+    STUN = "stun"
+    DTLS = "dtls"
+    TLS = "tls"
+    """A hello with a neutral name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,12 @@ from agent.case import (
     HELLO,
     NAMES,
     Differs,
-    Payload,
     Symptom,
     differs_in,
     symptom_of,
     within,
 )
-from agent.companion import Companion
+from agent.companion import Companion, Payload
 from agent.facts import count
 from agent.flows import MSS
 from agent.sighting import spoke

@@ -8,13 +8,13 @@ from agent.case import (
     Case,
     Differs,
     Group,
-    Payload,
     Symptom,
     may_be_strangers,
     of_role,
     symptom_of,
     took,
 )
+from agent.companion import Payload
 from agent.facts import count
 from agent.sighting import (
     ENOUGH,

@@ -13,13 +13,13 @@ from agent.case import (
     Case,
     Differs,
     Group,
-    Payload,
     Symptom,
     answered,
     of_role,
     operators,
     symptom_of,
 )
+from agent.companion import Payload
 from agent.facts import count, number, transmissions
 from agent.sighting import (
     ENOUGH,
