@@ -61,7 +61,7 @@ class MtprotoProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 9000 if self.transport is Transport.WEBSOCKET else 750
+        return 8200 if self.transport is Transport.WEBSOCKET else 650
 
     def subject(self, host: str) -> str:
         return host.lower() if self.transport is Transport.WEBSOCKET else ""

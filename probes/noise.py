@@ -47,7 +47,7 @@ class NoiseProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 9500 if self.transport == "websocket" else 1200
+        return 8500 if self.transport == "websocket" else 950
 
     def subject(self, host: str) -> str:
         return host.lower() if self.transport == "websocket" else ""

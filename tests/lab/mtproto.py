@@ -10,14 +10,12 @@ import secrets
 import struct
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 PRODUCTION = "d09d1d85de64fd85"
 PQ = 0x17ED48941A08F981  # 0x494c553b x 0x53911073: the sample on core.telegram.org
-NOT_IMPLEMENTED = (
-    b"HTTP/1.1 501 Not Implemented\r\nServer: nginx/0.3.33\r\nContent-Length: 0\r\n\r\n"
-)
 HTTP = (b"POST ", b"GET ", b"HEAD ")
 
 
@@ -37,6 +35,17 @@ def res_pq(
     return bytes(8) + struct.pack("<QI", seconds << 32 | 1, len(body)) + body
 
 
+def not_implemented() -> bytes:
+    lines = [
+        "HTTP/1.1 501 Not Implemented",
+        "Server: nginx/0.3.33",
+        f"Date: {formatdate(time.time(), usegmt=True)}",
+        "Content-Length: 0",
+        "Connection: close",
+    ]
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 class DataCentre:
     """One connection. ``answer``: the payload for a nonce; ``hangs_up`` after bare HTTP."""
 
@@ -52,7 +61,7 @@ class DataCentre:
     def said(self, data: bytes) -> bytes:
         self.data += self.opened(data)
         if not self.framing and not self._begin():
-            return NOT_IMPLEMENTED if self.hangs_up else b""
+            return not_implemented() if self.hangs_up else b""
         payload = self._frame()
         if payload is None or payload[20:24] != bytes.fromhex("f18e7ebe"):
             return b""
