@@ -61,7 +61,7 @@ class MtprotoProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 8200 if self.transport is Transport.WEBSOCKET else 650
+        return 7600 if self.transport is Transport.WEBSOCKET else 600
 
     def subject(self, host: str) -> str:
         return host.lower() if self.transport is Transport.WEBSOCKET else ""

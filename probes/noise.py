@@ -47,7 +47,7 @@ class NoiseProbe:
 
     @property
     def bytes_per_run(self) -> int:
-        return 8500 if self.transport == "websocket" else 950
+        return 7900 if self.transport == "websocket" else 900
 
     def subject(self, host: str) -> str:
         return host.lower() if self.transport == "websocket" else ""
