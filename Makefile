@@ -3,12 +3,13 @@
 # make demo   the agent inside the simulated internet, page on http://127.0.0.1:22550
 # make bench  the figures that README and docs claim
 # make lab    every scenario, thousands of runs on a virtual clock and once for real: docs/matrix.md
+# make fuzz   ten million damaged inputs to everything that reads bytes from the network
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test setup setup-dev demo bench lab lint lock clean pythons
+.PHONY: run test setup setup-dev demo bench lab fuzz lint lock clean pythons
 
 run: setup
 	$(BIN)/callpath run $(ARGS)
@@ -54,6 +55,9 @@ lab: setup-dev
 	sh scripts/system-packages
 	$(BIN)/python -m pytest -q -m long
 	$(BIN)/python -m tests.lab.matrix $(ARGS)
+
+fuzz: setup-dev
+	$(BIN)/python -m tests.fuzz.run --count 10000000 $(ARGS)
 
 # Newest versions that the ranges in pyproject.toml allow.
 lock:

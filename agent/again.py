@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from agent.case import CONNECT, HELLO, Case, Differs, Group, differs_in, symptom_of
+from agent.case import CONNECT, HELLO, WORDS, Case, Differs, Group, differs_in, symptom_of
 from agent.sighting import Sighting, Sign, connects, ids_of, marked
 from probes.model import Observation
 
@@ -39,7 +39,7 @@ def _failed_again(case: Case, group: Group) -> Sighting | None:
 def _passes(group: Group, o: Observation) -> bool:
     if group.symptom in CONNECT:
         return connects(o)
-    return o.works and not (group.symptom in HELLO and o.partial)
+    return o.works and not (group.symptom in (*HELLO, *WORDS) and o.partial)
 
 
 def _tries(case: Case, group: Group) -> list[list[tuple[Observation, bool]]]:

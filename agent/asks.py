@@ -13,8 +13,10 @@ from config.model import TargetConfig
 from probes.dtls import DtlsProbe
 from probes.https import HttpsProbe
 from probes.model import Fact, Observation, Role, Step
+from probes.mtproto import MtprotoProbe
 from probes.net.address import parse, prefix_of
 from probes.net.environment import TrustedResolver
+from probes.noise import NoiseProbe
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
@@ -22,7 +24,10 @@ from probes.turn import TurnProbe
 
 MOST = 3
 """Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
-_VARIED = (TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe)
+_VARIED = (
+    *(TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe),
+    *(MtprotoProbe, NoiseProbe),
+)
 
 
 @dataclass(frozen=True, slots=True)

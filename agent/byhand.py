@@ -19,8 +19,12 @@ from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
     parse_duration,
+    parse_header,
     parse_host,
+    parse_key_number,
     parse_name,
+    parse_path,
+    parse_public_key,
     parse_url,
     url_host_port,
 )
@@ -229,6 +233,11 @@ _FORMS: Mapping[str, Callable[[str], object]] = {
     "query": parse_name,
     "url": parse_url,
     "type": _record_type,
+    "path": parse_path,
+    "origin": parse_url,
+    "header": parse_header,
+    "root": parse_public_key,
+    "fingerprints": parse_key_number,
 }
 """What an option's type does not tell; the same as in the files (config/schema.py)."""
 

@@ -14,9 +14,10 @@ from ipaddress import ip_network
 from agent import callflow, pace
 from agent.diagnosis import Evidence, usable
 from agent.streams import is_bad, is_stream
+from agent.symptom import Symptom as Symptom
 from agent.vantage import ControlResult, Judgement
 from config.model import MessengerConfig
-from probes.model import Failure, Observation, Role, Step, Target, VantageStatus
+from probes.model import Failure, Observation, Role, Step, Target
 from probes.net.address import is_bogon, parse
 
 
@@ -58,6 +59,10 @@ class Differs(StrEnum):
     """The same few bytes in many segments, or in one."""
     HELLO = "hello"
     """The same name in another program's hello, no shorter."""
+    TRANSPORT = "transport"
+    """The same first words in another transport of their protocol."""
+    PROTOCOL = "protocol"
+    """TLS with a neutral name instead of the protocol's own first words."""
     BURST = "burst"  # several handshakes at once; what came of each says the contrast itself
 
 
@@ -103,57 +108,9 @@ class Known:
         object.__setattr__(self, "by_difference", made)
 
 
-class Symptom(StrEnum):
-    """How something failed, as far as rules tell apart. One observation has one."""
-
-    NAME_REFUSED = "name_refused"
-    NAME_SILENT = "name_silent"
-    NAME_BOGON = "name_bogon"
-    NAME_LIE = "name_lie"
-    """An address was answered that no trusted resolver names, is not known to be the owner's, and
-    at which the target fails."""
-    ADDRESS_SILENT = "address_silent"
-    PORT_SILENT = "port_silent"
-    """As above, while another port of the same address answers."""
-    CONNECT_REFUSED = "connect_refused"
-    CONNECT_PROHIBITED = "connect_prohibited"
-    """Or refused by ICMP from the way: a server refuses TCP by a reset."""
-    HELLO_RESET = "hello_reset"
-    HELLO_UNACKED = "hello_unacked"
-    HELLO_ACKED = "hello_acked"
-    """The hello arrived, and then nothing, or not enough."""
-    STRANGE_CERTIFICATE = "strange_certificate"
-    WRONG_PAGE = "wrong_page"
-    UDP_SILENT = "udp_silent"
-    UDP_PROHIBITED = "udp_prohibited"
-    UDP_REFUSED = "udp_refused"
-    """A closed port, says another than the server. It may be its load balancer."""
-    DTLS_SILENT = "dtls_silent"
-    """While STUN at the same fleet is answered."""
-    LOSSY = "lossy"
-    HEARD_BADLY = "heard_badly"
-    """A stream like a call's, of which too much is lost or late."""
-    CALL_CUT = "call_cut"
-    """What looks like a call lived at first and then fell silent."""
-    SIZE_CUT = "size_cut"
-    """Of padded requests, those on one side of a size are not answered."""
-    FLOW_FROZEN = "flow_frozen"
-    FLOW_SLOW = "flow_slow"
-    PARTLY_SILENT = "partly_silent"
-    """Addresses that answered before, of targets of which others still do."""
-    IN_WINDOW = "in_window"
-    """Not answered at an address where a name of ours was cut off a moment before."""
-    RESOLVER_SILENT = "resolver_silent"
-    """A trusted resolver takes no hello with its own name."""
-    RESOLVER_RESET = "resolver_reset"
-    # Of the line itself; no observation of the channel says anything then.
-    MASKED = "masked"
-    NO_NAMES = "no_names"
-    BORDER = "border"
-
-
 LINE = (Symptom.MASKED, Symptom.NO_NAMES, Symptom.BORDER)
 HELLO = (Symptom.HELLO_RESET, Symptom.HELLO_UNACKED, Symptom.HELLO_ACKED)
+WORDS = (Symptom.WORDS_RESET, Symptom.WORDS_UNACKED, Symptom.WORDS_ACKED)
 NAMES = (Symptom.NAME_REFUSED, Symptom.NAME_SILENT, Symptom.NAME_BOGON, Symptom.NAME_LIE)
 UDP = (
     Symptom.UDP_SILENT,
@@ -215,10 +172,21 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
         if failure is not Failure.TIMEOUT:
             return None
         return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT
+    if says_words(o):
+        if failure is Failure.RESET:
+            return Symptom.WORDS_RESET
+        if failure is not Failure.TIMEOUT or o.facts.get("server_spoke"):
+            return None
+        return Symptom.WORDS_ACKED if o.facts.get("hello_acked") else Symptom.WORDS_UNACKED
     if took(o, Step.TLS):
         return Symptom.HELLO_ACKED if failure is Failure.TIMEOUT else None
     page = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)
     return Symptom.WRONG_PAGE if page and "http_status" in o.facts else None
+
+
+def says_words(o: Observation) -> bool:
+    """Did it come to a messenger's own first words, in the clear?"""
+    return "hello_bytes" in o.facts and not took(o, Step.TLS)
 
 
 def took(o: Observation, step: Step) -> bool:
@@ -399,7 +367,7 @@ def cut_off(case: Case) -> CutOff:
     """Hellos with names of ours that were cut off, by address, in this round and before it."""
     found: dict[str | None, list[Observation]] = {}
     for o in (*case.known.past, *(o for _, seen in case.seen for o in seen)):
-        if symptom_of(o) in WINDOWS:
+        if symptom_of(o) in WINDOWS and not differs_in(o, Differs.PROTOCOL):
             found.setdefault(o.address, []).append(o)
     return found
 
@@ -493,7 +461,3 @@ def answered(result: ControlResult) -> bool:
 
 def operators(results: Sequence[ControlResult]) -> set[str]:
     return {r.config.owner or r.config.target.name for r in results}
-
-
-def is_offline(case: Case) -> bool:
-    return case.judgement.status is VantageStatus.OFFLINE

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from agent import words
 from agent.asks import (
     Around,
     Failed,
@@ -25,6 +26,7 @@ from agent.asks import (
 from agent.case import (
     HELLO,
     NAMES,
+    WORDS,
     Differs,
     Symptom,
     differs_in,
@@ -57,6 +59,7 @@ RELAYS = 2
 NAMES_ASKED = 2
 _SILENT_OR_CUT = (
     *HELLO,
+    *WORDS,
     Symptom.ADDRESS_SILENT,
     Symptom.CONNECT_REFUSED,
     Symptom.CONNECT_PROHIBITED,
@@ -80,6 +83,8 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
         asks += before(hellos(of_it), around)
         if around.neutral is None:
             left += [LeftOut(o, Differs.NAME, "no_control") for _, o in hellos(of_it)]
+        spoken, unsaid = words.first(of_it, around)
+        asks, left = asks + spoken, left + unsaid
         asks += _ports(sample(with_symptom(of_it, Symptom.ADDRESS_SILENT)), around)
         asks += _dresses(with_symptom(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
         asks += _again(of_it)
@@ -124,11 +129,13 @@ def before(said: Failed, around: Around) -> list[FollowUp]:
 def _again(failed: Failed) -> list[FollowUp]:
     """Contrasts that pass tell nothing when the failure was over by then (1.3 in the project's
     notes)."""
-    return [
+    connections = [
         _once_more(config, o, TcpProbe(), "")
         for symptom in (Symptom.ADDRESS_SILENT, Symptom.CONNECT_REFUSED)
         for config, o in sample(with_symptom(failed, symptom), AGAIN)
     ]
+    said = sample(with_symptom(failed, *WORDS), AGAIN)
+    return connections + [_once_more(config, o, config.probe, config.host) for config, o in said]
 
 
 def _once_more(config: TargetConfig, o: Observation, probe: Any, host: str) -> FollowUp:

@@ -187,7 +187,7 @@ def _channel(
     messenger: MessengerConfig, channel: str, evidence: Sequence[Evidence], vantage: Judgement
 ) -> Diagnosis:
     seen = {e.config.target.name: usable(e, vantage) for e in evidence}
-    outcomes = {name: works(observations) for name, observations in seen.items()}
+    outcomes = _outcomes(evidence, seen)
     deciding = [e for e in evidence if e.proven and not e.config.informative]
     measured = [e for e in deciding if outcomes[e.config.target.name] is not None]
     working = sum(outcomes[e.config.target.name] is True for e in measured)
@@ -204,6 +204,28 @@ def _channel(
         total=len(evidence),
         targets=tuple(_state(e, seen, outcomes) for e in evidence),
     )
+
+
+def _outcomes(
+    evidence: Sequence[Evidence], seen: Mapping[str, tuple[Observation, ...]]
+) -> dict[str, bool | None]:
+    """Does each target work? That a connection is taken is no working chat where the protocol's own
+    first words over such a connection, to the same address and port, get no answer: a box on the
+    way can take it."""
+    mute = {
+        (o.address, e.config.port)
+        for e in evidence
+        if e.proven and not e.config.informative
+        for o in seen[e.config.target.name]
+        if "hello_bytes" in o.facts and not o.works and all(s.step is not Step.TLS for s in o.steps)
+    }
+    outcomes = {}
+    for e in evidence:
+        observations = seen[e.config.target.name]
+        mere = e.config.target.probe == "tcp"
+        heard = [o for o in observations if not (mere and (o.address, e.config.port) in mute)]
+        outcomes[e.config.target.name] = works(heard) if heard or not observations else False
+    return outcomes
 
 
 def _state(

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 from agent.callrules import CALLS
-from agent.case import HELLO, NAMES
+from agent.case import HELLO, NAMES, WORDS
 from agent.case import Symptom as Y
 from agent.gradual import GRADUAL
 from agent.rule import MECHANISMS, Rule
 from agent.sighting import Sign as S
 from agent.streamrules import STREAMS
+from agent.wordrules import FIRST_WORDS
 
 __all__ = ["MECHANISMS", "RULES", "Rule"]
 
@@ -206,6 +207,7 @@ _ADDRESSES = (
         (
             *(Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_PROHIBITED),
             *(Y.UDP_SILENT, Y.UDP_PROHIBITED, Y.UDP_REFUSED, Y.DTLS_SILENT),
+            *WORDS,
         ),
         (S.DOWN_OUTSIDE,),
         "server_outage",
@@ -417,4 +419,7 @@ _UDP = (
     ),
 )
 
-RULES: Final = (*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *_UDP, *GRADUAL, *STREAMS, *CALLS)
+RULES: Final = (
+    *(*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *FIRST_WORDS, *_UDP),
+    *(*GRADUAL, *STREAMS, *CALLS),
+)

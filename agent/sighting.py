@@ -41,6 +41,8 @@ class Sign(StrEnum):
     ICMP_FROM_PATH = "a router on the way forbids it"
     SHORT_HELLO_OK = "a shorter hello with the same name is answered [C11]"
     RANDOM_SURVIVES = "random bytes of the same length pass [C12]"
+    OTHER_TRANSPORT_OK = "the same question in another transport is answered there [C16]"
+    TLS_PASSES = "TLS with a neutral name passes at the same address and port [C3]"
     TLS_ELSEWHERE = "TLS works to other operators [C2]"
     ONE_ISSUER = "one stranger's certificate stands before several targets [C5]"
     STRANGE_ISSUER = "the certificate is of an unknown issuer"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agent import again, calls, flows, naming, share, streamsigns, transfers, trials
+from agent import again, calls, flows, naming, share, streamsigns, transfers, trials, words
 from agent.case import (
     UDP,
     Case,
@@ -411,6 +411,7 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.FAULTY: _status(VantageStatus.FAULTY),
     **naming.SIGNS,
     **flows.SIGNS,
+    **words.SIGNS,
     **share.SIGNS,
     **transfers.SIGNS,
     **trials.SIGNS,

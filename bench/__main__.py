@@ -1,5 +1,5 @@
 """``python -m bench [NAME...]``: prints the figures that README and docs claim. All but
-``diagnosing`` need root: they run inside network namespaces of their own."""
+``diagnosing`` and ``greetings`` need root: they run inside network namespaces of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 
-from bench import accuracy, cost, diagnosing, footprint, profile, scale, streams
+from bench import accuracy, cost, diagnosing, footprint, greetings, profile, scale, streams
 
 BENCHES = {
     "footprint": footprint.main,
@@ -15,6 +15,7 @@ BENCHES = {
     "scale": scale.main,
     "profile": profile.main,
     "diagnosing": diagnosing.main,
+    "greetings": greetings.main,
     "streams": streams.main,
     "accuracy": accuracy.main,
 }

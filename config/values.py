@@ -202,6 +202,34 @@ def parse_fingerprint(value: str) -> str:
     return digits
 
 
+def parse_path(value: str) -> str:
+    """The path of a URL, as it goes into a request."""
+    if not re.fullmatch(r"/[!-~]{0,255}", value):
+        raise ValueError("must be a path: a slash, and no spaces")
+    return value
+
+
+def parse_digits(value: str, least: int, most: int) -> str:
+    """So many bytes, at least and at most, written as two hexadecimal digits each."""
+    if not re.fullmatch(rf"(?:[0-9a-f]{{2}}){{{least},{most}}}", value):
+        how_many = f"{2 * least}" if least == most else f"{2 * least} to {2 * most}"
+        raise ValueError(f"must be {how_many} hexadecimal digits in lower case")
+    return value
+
+
+def parse_public_key(value: str) -> str:
+    return parse_digits(value, 32, 32)
+
+
+def parse_key_number(value: str) -> str:
+    """A 64-bit fingerprint of a key, as the number is written."""
+    return parse_digits(value, 8, 8)
+
+
+def parse_header(value: str) -> str:
+    return parse_digits(value, 1, 32)
+
+
 def _fingerprint(value: str) -> str:
     return parse_fingerprint(value) if value else value
 
@@ -268,6 +296,10 @@ OptionalUrl = Annotated[str, _optional(parse_url)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 OptionalName = Annotated[str, _optional(parse_name)]
 OptionalResolver = Annotated[str, _optional(lambda value: split_address_port(value, 53))]
+UrlPath = Annotated[str, AfterValidator(parse_path)]
+PublicKey = Annotated[str, AfterValidator(parse_public_key)]
+KeyNumber = Annotated[str, AfterValidator(parse_key_number)]
+Header = Annotated[str, AfterValidator(parse_header)]
 Listen = Annotated[str, AfterValidator(_listen)]
 FilePath = Annotated[str, AfterValidator(_path)]
 PastDate = Annotated[date, AfterValidator(_past)]

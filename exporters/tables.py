@@ -152,6 +152,8 @@ DIFFERS = {
     "server": "a control's transfer",
     "segments": "other segments",
     "hello": "another program's hello",
+    "transport": "another transport",
+    "protocol": "TLS at the same port",
     "burst": "several at once",
 }
 """What a contrast is, by what it differs in."""

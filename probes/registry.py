@@ -20,6 +20,7 @@ _NO_PROBES = {
     "contrast",
     "lanes",
     "trains",
+    "greeting",
 }
 
 

@@ -29,6 +29,9 @@ from tests.agent.worlds import (
     A2,
     AFTER,
     ELSEWHERE,
+    FAR,
+    M1,
+    M2,
     R1,
     R2,
     R3,
@@ -51,10 +54,13 @@ from tests.agent.worlds import (
     masked,
     name,
     neutral,
+    otherwise,
     port,
     syn,
+    tls_there,
     trusted,
     udp,
+    words,
 )
 
 SLOW = {A1: 0.01, A2: 0.01}
@@ -428,6 +434,15 @@ def half_asleep() -> Case:
     return at_random(neutral_fails=12)
 
 
+def mute_front(failure: Failure, **more: Any) -> Case:
+    """The machines behind the owner's fronts are down: those take connections, and whatever comes,
+    but answer no first words, in no form."""
+    failed = [words(m, failure, acked=True) for m in (M1, M2)]
+    asked = [tls_there(f) for f in failed] + [otherwise(f, failure) for f in failed]
+    asked += [contrast(f, Differs.BYTES, None, Step.EXCHANGE) for f in failed]
+    return case(failed, channel="chat", contrasts=asked, **FAR, **more)
+
+
 INNOCENT: list[Callable[[], Case]] = [
     *(
         (lambda s=s: masked(s))
@@ -490,6 +505,10 @@ INNOCENT: list[Callable[[], Case]] = [
     limits_bursts,
     resolver_down,
     half_asleep,
+    *(lambda s=s: mute_front(s) for s in (Failure.TIMEOUT, Failure.RESET)),
+    lambda: mute_front(Failure.TIMEOUT, verified=frozenset()),
+    lambda: lossy_line("R49n"),
+    lambda: lossy_line("R49w"),
     lambda: hellos_in_turn(verified=frozenset()),
     parted,
     lambda: parted(SIX, (A1, A2)),

@@ -14,6 +14,7 @@ from probes.dns import DnsProbe
 from probes.dtls import DtlsProbe
 from probes.https import HttpsProbe
 from probes.model import Contrast, Failure, Observation, Role, Step, VantageStatus
+from probes.mtproto import MtprotoProbe
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from tests.agent.building import control, judgement, seen, target
@@ -34,6 +35,10 @@ R1, R2, R3 = (
 )
 T1, T2 = (
     target(f"t{i}", channel="chat", probe=TcpProbe(), host=a, port=5222)
+    for i, a in enumerate((A1, A2))
+)
+M1, M2 = (
+    target(f"m{i}", channel="chat", probe=MtprotoProbe(), host=a, port=443)
     for i, a in enumerate((A1, A2))
 )
 SIBLING = target("sibling", channel="media", probe=TcpProbe(), host="198.51.100.200", port=443)
@@ -177,6 +182,22 @@ def hello(config: TargetConfig, failure: Failure, address: str = A1, **facts: An
 def neutral(of: Failed, failure: Failure | None = None, **facts: Any) -> Observation:
     facts = {"clienthello_bytes": 517, "server_spoke": failure is None, **facts}
     return contrast(of, Differs.NAME, failure, at=5.0, **facts)
+
+
+def words(config: TargetConfig, failure: Failure, *, acked: bool = False, **facts: Any) -> Failed:
+    """First words that get no byte back."""
+    told = {"address": config.host, "hello_bytes": 42, "hello_acked": acked, "server_spoke": False}
+    told |= {"retransmissions": 0 if acked else 5, **facts}
+    return config, seen(config, failure, before=(Step.CONNECT,), at=10.0, **told)
+
+
+def tls_there(of: Failed, *, acked: bool = True) -> Observation:
+    """A server that speaks no TLS does not answer a hello, but its kernel has it."""
+    return contrast(of, Differs.PROTOCOL, Failure.TIMEOUT, clienthello_acked=acked)
+
+
+def otherwise(of: Failed, failure: Failure | None = None) -> Observation:
+    return contrast(of, Differs.TRANSPORT, failure, Step.EXCHANGE)
 
 
 def syn(config: TargetConfig, failure: Failure = Failure.TIMEOUT, **facts: Any) -> Failed:
@@ -360,6 +381,22 @@ def _r49() -> Case:
     return case(failed, contrasts=asked)
 
 
+def _said(
+    failure: Failure, *asked: Callable[[Failed], Observation], acked: bool = False, **more: Any
+) -> Case:
+    failed = [words(m, failure, acked=acked) for m in (M1, M2)]
+    made = [ask(f) for f in failed for ask in asked]
+    return case(failed, channel="chat", contrasts=made, **more)
+
+
+def _random(of: Failed) -> Observation:
+    return contrast(of, Differs.BYTES, None, Step.EXCHANGE)
+
+
+FAR = {"nearest": {A1: 0.01, A2: 0.01}}
+"""So near that nothing is too early."""
+
+
 def _calls(
     contrasts: Callable[[list[Failed]], list[Observation]] = lambda _: [], **more: Any
 ) -> Case:
@@ -445,5 +482,11 @@ WORLDS: dict[str, Callable[[], Case]] = {
     "R38a": lambda: _calls(lambda f: [dress(f[0], 0, cookie=False)]),
     "R39": _r39,
     "R49": _r49,
+    "R49t": lambda: _said(Failure.RESET, otherwise, **FAR),
+    "R49u": lambda: _said(Failure.TIMEOUT, otherwise),
+    "R49w": lambda: _said(Failure.TIMEOUT, _random),
+    "R49r": lambda: _said(Failure.RESET, _random, tls_there, **FAR),
+    "R49n": lambda: _said(Failure.TIMEOUT, tls_there),
+    "R49e": lambda: _said(Failure.RESET, tls_there),
     "D1": lambda: _denied(held_against=controls(ad_refused=True)),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +93,20 @@ def shipped(country: str = "", messengers: Sequence[str] = ("whatsapp", "telegra
     files.append(SHIPPED / "controls" / "general.yaml")
     pack = SHIPPED / "controls" / f"{country.lower()}.yaml"
     return [*files, pack] if pack.is_file() else files
+
+
+def with_root(directory: Path, root: str) -> Path:
+    """A folder with the shipped messenger files in which one thing is different: the key from which
+    a chat host's chain must come, ``root`` in hexadecimal instead of the operator's, which is
+    secret. For ``messenger_dirs``."""
+    folder = directory / "messengers"
+    folder.mkdir(exist_ok=True)
+    for file in (SHIPPED / "messengers").glob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        changed = re.sub(r'(root: (?:&\w+ )?)"[0-9a-f]{64}"', rf'\g<1>"{root}"', text)
+        if changed != text:
+            (folder / file.name).write_text(changed, encoding="utf-8")
+    return folder
 
 
 def load(files: Iterable[Path]) -> Catalogue:

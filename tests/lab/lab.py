@@ -62,6 +62,7 @@ class Lab:
         settings: dict[str, Any] = {
             "vantage": {"name": "lab", "country": COUNTRY, "network": "fixed"},
             "tls_ca_file": str(self.servers.ca_file),
+            "messenger_dirs": [str(catalogue.with_root(directory, self.servers.vault.root_hex))],
             "state_dir": str(directory / "state"),
             "schedule": {
                 "interval": _seconds(60 * factor),

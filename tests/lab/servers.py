@@ -15,18 +15,20 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab import interceptor, names, relays, web
+from tests.lab import greeters, interceptor, names, relays, web
 from tests.lab.catalogue import Catalogue
 from tests.lab.certificates import Authority
 from tests.lab.names import Resolver
+from tests.lab.noise import Vault
 from tests.lab.web import Place
-from tests.lab.world import RESOLVER_V4, RESOLVER_V6, LabError, World, program, wait_until
+from tests.lab.world import RESOLVER_V4, RESOLVER_V6, ROOT, LabError, World, program, wait_until
 
 BINDING_REQUEST = bytes.fromhex("000100002112a442")
 
 
 class Servers:
-    """All servers of a catalogue in one world. ``ca_file`` is the agent's ``tls_ca_file``."""
+    """All servers of a catalogue in one world. ``ca_file`` is the agent's ``tls_ca_file``,
+    ``vault`` has the root from which the chat hosts' chains come."""
 
     def __init__(self, world: World, catalogue: Catalogue) -> None:
         self.world, self.catalogue = world, catalogue
@@ -34,6 +36,7 @@ class Servers:
         self.directory.mkdir()
         self.authority = Authority(self.directory)
         self.ca_file = self.authority.root
+        self.vault = Vault()
         self.processes: dict[str, subprocess.Popen[Any]] = {}
         self._lies: set[str] = set()
 
@@ -43,7 +46,9 @@ class Servers:
         self.resolvers = self._resolvers()
         self.operators = relays.operators(self.catalogue.targets, ipv6=self.world.ipv6)
         self.hosts = web.hosts(self.catalogue.targets)
-        waits = [*self._start_resolvers(), *self._start_relays(), *self._start_web()]
+        self.greeting = greeters.places(self.catalogue.targets)
+        waits = [*self._start_resolvers(), *self._start_relays()]
+        waits += [*self._start_greeters(), *self._start_web()]
         waits += self._start_sink()
         for name, happened in waits:
             self._wait(name, happened)
@@ -127,20 +132,33 @@ class Servers:
             waits += [(operator.slug, partial(binds, place)) for place in operator.places]
         return waits
 
+    def _start_greeters(self) -> list[Wait]:
+        spoken = {p: k for p, k in self.greeting.items() if self.world.ipv6 or ":" not in p[0]}
+        doors = {door for host in self.hosts for door in host.doors}
+        if not spoken and not doors:
+            return []
+        file = self.directory / "greeters.json"
+        file.write_text(greeters.order(self.directory, spoken, doors, self.vault))
+        with file.open("rb") as given:
+            self._run("greeters", [sys.executable, "-m", "tests.lab.greeters"], given, ROOT)
+        return [("greeters", partial(connects, place)) for place in spoken]
+
     def _start_web(self) -> list[Wait]:
         pairs = web.certificates(self.hosts, self.authority)
-        text = web.configuration(self.hosts, pairs, self.directory, ipv6=self.world.ipv6)
+        hosts = web.without(self.hosts, self.greeting)
+        text = web.configuration(hosts, pairs, self.directory, ipv6=self.world.ipv6)
         file = self.directory / "nginx.conf"
         file.write_text(text, encoding="utf-8")
         self._run("nginx", [program("nginx"), "-p", str(self.directory), "-c", str(file)])
         return [("nginx", partial(connects, place)) for place in self._web_places()]
 
     def _web_places(self) -> list[Place]:
-        return sorted(p for p in web.places(self.hosts) if self.world.ipv6 or ":" not in p[0])
+        places = web.places(web.without(self.hosts, self.greeting))
+        return sorted(p for p in places if self.world.ipv6 or ":" not in p[0])
 
     def _start_sink(self) -> list[Wait]:
         """Whatever is asked over TCP and has no server yet."""
-        taken = set(self._web_places())
+        taken = {*self._web_places(), *self.greeting}
         taken.update(place for operator in self.operators for place in operator.places)
         taken.update(
             (a, port) for r in self.resolvers for a in r.addresses for port in (53, 853, 443)
@@ -163,11 +181,15 @@ class Servers:
     # Processes
 
     def _run(
-        self, name: str, command: list[str], stdin: IO[bytes] | int = subprocess.DEVNULL
+        self,
+        name: str,
+        command: list[str],
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        directory: Path | None = None,
     ) -> None:
         with self._log(name).open("ab") as output:
             self.processes[name] = self.world.server(
-                command, stdin=stdin, stdout=output, stderr=output, cwd=self.directory
+                command, stdin=stdin, stdout=output, stderr=output, cwd=directory or self.directory
             )
 
     def _log(self, name: str) -> Path:

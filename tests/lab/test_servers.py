@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import secrets
 import socket
 import ssl
 import struct
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 import dns.exception
@@ -262,3 +264,26 @@ def test_a_server_that_dies_is_reported_with_its_log(lab: Lab) -> None:
     with pytest.raises(LabError, match="why it crashed"):
         lab.servers._wait("crashed", lambda: False)
     del lab.servers.processes["crashed"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("mtproto", "telegram/dc1-mtproto"),
+        ("mtproto", "telegram/dc2-mtproto-intermediate"),
+        ("mtproto", "telegram/dc4-mtproto-padded"),
+        ("mtproto", "telegram/venus-mtproto"),
+        ("noise", "whatsapp/e1-noise-5222"),
+        ("noise", "whatsapp/g-noise-80"),
+        ("noise", "whatsapp/web-noise"),
+    ],
+)
+def test_first_words_are_answered(lab: Lab, tmp_path: Path, kind: str, target: str) -> None:
+    """By the shipped catalogue, in which the lab's root stands instead of the operator's."""
+    file = lab.configuration(tmp_path)
+    command = ["probe", kind, target, "--json", "--config", str(file)]
+    process = lab.agent(command, stdout=subprocess.PIPE, text=True)
+    seen = json.loads(process.communicate(timeout=30)[0])["observations"]
+    assert [o["failure"] for o in seen] == [None] * len(seen)
+    assert {o["facts"]["address"] for o in seen} <= lab.catalogue.addresses()
+    assert seen

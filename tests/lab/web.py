@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.lab import greeters
 from tests.lab.catalogue import Target, is_literal
 from tests.lab.certificates import Authority, Pair
 
@@ -48,21 +49,25 @@ class Host:
     addresses: set[str] = field(default_factory=set)
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)  # by path
     objects: set[str] = field(default_factory=set)  # paths at which something large lies
+    doors: set[greeters.Door] = field(default_factory=set)  # its WebSockets
 
 
 def hosts(targets: Iterable[Target]) -> list[Host]:
-    """What the tls and https targets among these need."""
+    """What the tls and https targets among these need, and those of WebSockets."""
     found: dict[tuple[str, int, bool], Host] = {}
     for target in targets:
-        if target.probe not in ("tls", "https", "transfer"):
+        door = greeters.door_of(target)
+        if target.probe not in ("tls", "https", "transfer") and door is None:
             continue
         url = urlsplit(target.fields.get("url", ""))
-        secure = target.probe == "tls" or url.scheme in SECURE_SCHEMES
+        secure = target.probe == "tls" or door is not None or url.scheme in SECURE_SCHEMES
         name = target.fields.get("server_name") or target.host
         kept = Host(name, target.port, secure, target.owner)
         host = found.setdefault((name, target.port, secure), kept)
         host.addresses.update(target.addresses)
-        if target.probe == "transfer":
+        if door is not None:
+            host.doors.add(door)
+        elif target.probe == "transfer":
             host.objects.add(url.path or "/")
         elif url.scheme:
             host.answers[url.path or "/"] = _answer(target, secure)
@@ -104,6 +109,16 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text)
 
 
+def without(hosts: Iterable[Host], taken: Collection[Place]) -> list[Host]:
+    """Those that are left where other programs listen as well."""
+    kept = []
+    for host in hosts:
+        addresses = {a for a in host.addresses if (a, host.port) not in taken}
+        if addresses:
+            kept.append(replace(host, addresses=addresses))
+    return kept
+
+
 def configuration(
     hosts: Iterable[Host], pairs: Mapping[str, Pair], directory: Path, *, ipv6: bool
 ) -> str:
@@ -125,10 +140,14 @@ def _server(host: Host, pair: Pair | None, large: Path, *, ipv6: bool) -> str:
         lines += [f"ssl_certificate {pair.chain};", f"ssl_certificate_key {pair.key};"]
     for path, (status, body) in sorted({"/": (200, ""), **host.answers}.items()):
         match = "" if path == "/" else "= "
-        if path in host.objects:
+        if path in host.objects or path in {door.path for door in host.doors}:
             continue
         text = f" {_quoted(body)}" if body else ""  # without one nginx sends its page for errors
         lines.append(f"location {match}{path} {{ return {status}{text}; }}")
+    for door in sorted(host.doors, key=lambda it: it.path):
+        onward = f"proxy_pass http://unix:{large.parent / door.file}; proxy_http_version 1.1;"
+        onward += " proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection Upgrade;"
+        lines.append(f"location = {door.path} {{ {onward} proxy_buffering off; }}")
     there = f"root {large.parent}; try_files /{large.name} =404;"
     lines += [f"location = {path} {{ {there} }}" for path in sorted(host.objects)]
     return "    server {\n" + "".join(f"        {line}\n" for line in lines) + "    }\n"

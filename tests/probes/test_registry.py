@@ -28,6 +28,8 @@ def test_every_kind_is_found() -> None:
         "dtls",
         "transfer",
         "media",
+        "mtproto",
+        "noise",
         "call",
     }
     with pytest.raises(TypeError):

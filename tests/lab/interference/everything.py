@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.lab.interference import addresses, flows, greetings, names, together
+from tests.lab.interference import addresses, flows, greetings, names, together, words
 
-ALL = (*addresses.ALL, *names.ALL, *greetings.ALL, *flows.ALL, *together.ALL)
+ALL = (*addresses.ALL, *names.ALL, *greetings.ALL, *flows.ALL, *together.ALL, *words.ALL)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from email.utils import formatdate
+from functools import lru_cache
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any
 
 import dns.message
@@ -22,13 +24,15 @@ import dns.rrset
 
 from agent.twin import Twin
 from probes.wire import stun
-from tests.lab import content, interceptor, names, relays, web
+from tests.lab import content, greeters, interceptor, names, relays, web
 from tests.lab.actions import IN
 from tests.lab.catalogue import Catalogue
+from tests.lab.noise import DAY, Vault
 from tests.lab.packet import ACK, RST, SYN, Ends
 from tests.lab.virtual import secrecy
 from tests.lab.virtual.kernel import Kernel, packed, refusal
 from tests.lab.virtual.tcp import Endpoint
+from tests.lab.websocket import Upgraded
 from tests.lab.world import RESOLVER_V4, RESOLVER_V6
 
 Place = tuple[bytes, int]
@@ -38,6 +42,8 @@ Datagrams = Callable[[bytes, Place], list[bytes]]
 _TWINS = secrecy.shown("twin", ("callpath twin",))
 SOFTWARE = b"Coturn-4.6.1 'Gorst'"
 NONCE = b"0123456789abcdef"
+VAULT = Vault()
+"""Of every virtual world: signing takes longer than a round of one."""
 
 
 class Internet:
@@ -101,6 +107,8 @@ class Internet:
                 self.datagrams[packed(address), port] = answer
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
         self._web(web.hosts(self.catalogue.targets))
+        for (address, port), kind in greeters.places(catalogue.targets).items():
+            self._at(address, port, lambda c, kind=kind: Greeter(c, kind))
         for target in catalogue.select(probe="tcp"):
             for address in target.addresses:
                 self.streams.setdefault((packed(address), target.port), Sink)
@@ -160,6 +168,7 @@ class Internet:
         for host in hosts:
             if host.secure:
                 owners.setdefault(host.owner, set()).add(host.name)
+        doors = {(h.name, door.path): door for h in hosts for door in h.doors}
         pages: dict[Place, dict[str, dict[str, tuple[int, str]]]] = {}
         secure: dict[Place, dict[str, str]] = {}
         for host in hosts:
@@ -183,7 +192,9 @@ class Internet:
                 owner = chosen.get(name) or next(iter(chosen.values()))
                 return secrecy.issued(owner, tuple(sorted(owners[owner])))
 
-            self.streams[place] = secrecy.serving(shown, lambda c, its=its: Https(self, c, its))
+            self.streams[place] = secrecy.serving(
+                shown, lambda c, its=its: Https(self, c, its, doors=doors)
+            )
 
     def _at(self, address: str, port: int, accept: Callable[[Conversation], Any]) -> None:
         self.streams[packed(address), port] = accept
@@ -306,8 +317,33 @@ class Sink:
         return None
 
 
+class Greeter:
+    """A data centre or a chat host."""
+
+    def __init__(self, conversation: Conversation, kind: str) -> None:
+        self.conversation = conversation
+        self.talk = greeters.talk(kind, VAULT, _chain(_today()))
+
+    def said(self, data: bytes) -> None:
+        if answer := self.talk.said(data):
+            self.conversation.send(answer)
+        if getattr(self.talk, "hangs_up", False):
+            self.conversation.finish()
+
+
+def _today() -> int:
+    """On the virtual clock, which is the one that this process shows."""
+    return int(time.time() // DAY)
+
+
+@lru_cache(maxsize=64)
+def _chain(_day: int) -> bytes:
+    return VAULT.chain()
+
+
 class Https:
-    """One request, one answer, by host and path; over TLS or not. ``resolver``: DNS over it."""
+    """One request, one answer, by host and path; over TLS or not. ``resolver``: DNS over it;
+    ``doors``: WebSockets by name and path."""
 
     def __init__(
         self,
@@ -315,12 +351,18 @@ class Https:
         out: Any,
         pages: dict[str, dict[str, tuple[int, str]]],
         resolver: str = "",
+        doors: Mapping[tuple[str, str], greeters.Door] = MappingProxyType({}),
     ) -> None:
+        self.doors = doors
+        self.upgraded: Upgraded | None = None
         self.internet, self.out, self.pages, self.resolver = internet, out, pages, resolver
         self.data = b""
         self.left = 0
 
     def said(self, data: bytes) -> None:
+        if self.upgraded is not None:
+            self.out.send(self.upgraded.said(data))
+            return
         if self.left:  # the rest of a body that nobody wants
             self.left = max(0, self.left - len(data))
             return
@@ -337,6 +379,11 @@ class Https:
         if self.resolver and len(body) < length:
             return
         method, target, _ = lines[0].split(" ", 2)
+        door = self.doors.get((fields.get("host", "").partition(":")[0], target))
+        if door is not None and fields.get("upgrade") == "websocket":
+            self.upgraded = greeters.behind(door, VAULT, _chain(_today()))
+            self.out.send(self.upgraded.said(self.data))
+            return
         stays = "close" not in fields.get("connection", "").lower()
         self.left = max(0, length - len(body))
         self.data = b""

@@ -29,7 +29,7 @@ from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
 from tests.lab.virtual import secrecy
 from tests.lab.virtual.clock import Clock, Loop
-from tests.lab.virtual.internet import Internet
+from tests.lab.virtual.internet import VAULT, Internet
 from tests.lab.virtual.kernel import Kernel
 from tests.lab.virtual.streams import VirtualStreams
 from tests.lab.world import CLIENT_V4, CLIENT_V6, RESOLVER_V4
@@ -71,6 +71,7 @@ def configuration(profile: str, directory: File, transfers: float | None = None)
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {'research' if own else profile}\n"
         f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
+        f"messenger_dirs: [{catalogue.with_root(directory, VAULT.root_hex)}]\n"
     )
     if profile != "client":
         text += "risks: accepted\n"
