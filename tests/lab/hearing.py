@@ -386,9 +386,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def written(page: Path, text: str) -> None:
-    """Between the marks of the page; the rest is written by hand."""
+    """Between the marks of the page; the rest is written by hand. What is no page yet becomes one:
+    an hour's figures are not lost for a mistyped name."""
     start, end = MARKS
-    before, _, rest = page.read_text(encoding="utf-8").partition(start)
+    whole = page.read_text(encoding="utf-8") if page.exists() else ""
+    before, _, rest = whole.partition(start)
     _, _, after = rest.partition(end)
     page.write_text(f"{before}{start}\n\n{text}\n{end}{after}", encoding="utf-8")
 
