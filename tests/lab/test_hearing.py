@@ -72,10 +72,10 @@ def test_the_table_and_its_place(tmp_path):
 
 def test_what_is_no_page_yet_becomes_one(tmp_path):
     page = tmp_path / "new.md"
-    hearing.written(page, "figures")
-    assert "figures" in page.read_text()
+    hearing.written(page, "first")
+    assert "first" in page.read_text()
     hearing.written(page, "others")
-    assert "figures" not in page.read_text()
+    assert "first" not in page.read_text()
 
 
 def test_what_does_not_hold_is_told():
