@@ -9,9 +9,11 @@ import pytest
 
 from agent import words
 from agent.asks import Around, Neutral
-from agent.case import Differs, Symptom, symptom_of
+from agent.case import Differs, Symptom, groups, symptom_of
 from agent.contrasts import first
 from agent.diagnosis import Evidence, diagnose
+from agent.sighting import Sign
+from agent.signs import see
 from config.model import MessengerConfig, TargetConfig
 from probes.contrast import BytesProbe, HelloProbe
 from probes.model import Failure, Observation, Status, Step
@@ -20,7 +22,7 @@ from probes.noise import NoiseProbe
 from probes.tcp import TcpProbe
 from probes.wire.mtproto import Transport
 from tests.agent.building import judgement, seen, target
-from tests.agent.worlds import A1, A2, M1, M2, MESSENGER
+from tests.agent.worlds import A1, A2, M1, M2, MESSENGER, case, contrast
 from tests.agent.worlds import words as said
 
 NEUTRAL = Neutral("www.neutral.test", "192.0.2.80", 443)
@@ -155,3 +157,26 @@ def test_what_decides_nothing_overrules_nothing(why: str) -> None:
     known = evidence((TCP, takes(TCP)), (config, o), proven=why != "unproven")
     (found,) = diagnose(MESSY, known, judgement())
     assert found.targets[0].works is True
+
+
+# --- what TLS at the same port tells -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "facts", "passes"),
+    [
+        (Failure.TIMEOUT, {"clienthello_acked": True}, True),
+        (Failure.TIMEOUT, {"clienthello_acked": False}, False),
+        (Failure.CLOSED, {"clienthello_acked": True}, True),
+        (Failure.BAD_REPLY, {"clienthello_acked": True, "server_spoke": True}, True),
+        (Failure.RESET, {"clienthello_acked": True}, False),
+    ],
+)
+def test_a_hello_must_arrive_and_not_be_cut(
+    failure: Failure, facts: dict[str, Any], passes: bool
+) -> None:
+    of = said(M1, Failure.RESET)
+    made = case([of], channel="chat", contrasts=[contrast(of, Differs.PROTOCOL, failure, **facts)])
+    sighting = see(Sign.TLS_PASSES, made, groups(made)[0])
+    assert sighting is not None
+    assert sighting.holds is passes
