@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tests.lab.catalogue import Catalogue
 from tests.lab.censor import Censor
 from tests.lab.path import Line
-from tests.lab.relays import PROBES
+from tests.lab.relays import RELAYS
 
 LAST_HOP = 5
 """Behind it are the servers: a rule there is a server's own doing."""
@@ -101,7 +101,7 @@ def prefixes(stage: Stage, **wanted: str) -> tuple[str, ...]:
 def relays(stage: Stage, messenger: str = "telegram") -> tuple[str, ...]:
     """A messenger's call relays over UDP."""
     wanted = {"messenger": messenger, "channel": "call", "transport": "udp"}
-    found = {p for probe in PROBES for p in stage.catalogue.prefixes(probe=probe, **wanted)}
+    found = {p for probe in RELAYS for p in stage.catalogue.prefixes(probe=probe, **wanted)}
     return tuple(sorted(found))
 
 

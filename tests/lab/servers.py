@@ -15,7 +15,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab import greeters, interceptor, names, relays, web
+from probes.wire import reflector
+from tests.lab import greeters, interceptor, names, peertags, relays, web
 from tests.lab.catalogue import Catalogue
 from tests.lab.certificates import Authority
 from tests.lab.names import Resolver
@@ -49,7 +50,7 @@ class Servers:
         self.greeting = greeters.places(self.catalogue.targets)
         waits = [*self._start_resolvers(), *self._start_relays()]
         waits += [*self._start_greeters(), *self._start_web()]
-        waits += self._start_sink()
+        waits += self._start_sink() + self._start_reflectors()
         for name, happened in waits:
             self._wait(name, happened)
 
@@ -169,14 +170,19 @@ class Servers:
             for address in self._families(target.addresses)
         }
         places = sorted(wanted - taken)
-        if not places:
-            return []
-        file = self.directory / "sink.txt"
+        return self._ours("sink", places, connects) if places else []
+
+    def _start_reflectors(self) -> list[Wait]:
+        places = peertags.places(self.catalogue.targets, ipv6=self.world.ipv6)
+        return self._ours("peertags", places, pings) if places else []
+
+    def _ours(self, module: str, places: Sequence[Place], works: Works) -> list[Wait]:
+        """A program of the lab's own, which reads where it shall listen."""
+        file = self.directory / f"{module}.txt"
         file.write_text("".join(f"{a} {port}\n" for a, port in places), encoding="ascii")
         with file.open("rb") as given:
-            command = [sys.executable, str(Path(__file__).with_name("sink.py"))]
-            self._run("sink", command, stdin=given)
-        return [("sink", partial(connects, place)) for place in places]
+            self._run(module, [sys.executable, "-m", f"tests.lab.{module}"], given, ROOT)
+        return [(module, partial(works, place)) for place in places]
 
     # Processes
 
@@ -209,6 +215,7 @@ class Servers:
 
 
 Wait = tuple[str, Callable[[], bool]]
+Works = Callable[[Place], bool]
 
 
 # Does a server answer? Asked in the servers' namespace, so no path can disturb it.
@@ -237,3 +244,14 @@ def binds(place: Place) -> bool:
         request = BINDING_REQUEST + secrets.token_bytes(12)
         sock.send(request)
         return sock.recv(2048)[4:20] == request[4:20]
+
+
+def pings(place: Place) -> bool:
+    """Does a reflector know the id of a ping?"""
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    tag, query = secrets.token_bytes(reflector.TAG), secrets.token_bytes(reflector.QUERY)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(place)
+        sock.send(reflector.ping(tag, query))
+        return reflector.answers(sock.recv(2048), query)

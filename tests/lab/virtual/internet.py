@@ -8,6 +8,7 @@ last hop, so that a scenario is declared once for both labs.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ import dns.rrset
 
 from agent.twin import Twin
 from probes.wire import stun
-from tests.lab import content, greeters, interceptor, names, relays, web
+from tests.lab import content, greeters, interceptor, names, peertags, relays, web
 from tests.lab.actions import IN
 from tests.lab.catalogue import Catalogue
 from tests.lab.noise import DAY, Vault
@@ -106,6 +107,8 @@ class Internet:
             for address, port in operator.places:
                 self.datagrams[packed(address), port] = answer
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
+        for address, port in peertags.places(catalogue.targets, ipv6=True):
+            self.datagrams[packed(address), port] = self._reflector
         self._web(web.hosts(self.catalogue.targets))
         for (address, port), kind in greeters.places(catalogue.targets).items():
             self._at(address, port, lambda c, kind=kind: Greeter(c, kind))
@@ -162,6 +165,10 @@ class Internet:
             return []
 
         return answer
+
+    def _reflector(self, data: bytes, source: Place) -> list[bytes]:
+        address = str(ipaddress.ip_address(source[0]))
+        return peertags.answer(data, address, source[1], self.kernel.loop.clock.true)
 
     def _web(self, hosts: Sequence[web.Host]) -> None:
         owners: dict[str, set[str]] = {}
