@@ -199,7 +199,7 @@ def probe(
     kind: Annotated[
         str,
         typer.Argument(
-            help="dns, tcp, tls, https, stun, turn, dtls, reflector, transfer, media, call"
+            help="dns, tcp, tls, https, stun, turn, dtls, quic, reflector, transfer, media, call"
         ),
     ],
     target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],

@@ -190,6 +190,7 @@ class Agent:
     def _core(self) -> Core:
         core = Core(self.config, self.store, AgentFigures(), lambda update: None)
         core.env.streams = self.world.streams
+        core.env.tls_ca_file = str(secrecy.root())
         return core
 
     async def rounds(self, until: float, after: Callable[[str, Any], None] = _nobody) -> None:
