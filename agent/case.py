@@ -169,8 +169,8 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
             return Symptom.UDP_PROHIBITED
         if failure is Failure.REFUSED and o.facts.get("icmp_from_target") is False:
             return Symptom.UDP_REFUSED
-        if failure is not Failure.TIMEOUT:
-            return None
+        if failure is not Failure.TIMEOUT or "dtls_version" in o.facts:
+            return None  # the latter: a handshake that began
         return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT
     if says_words(o):
         if failure is Failure.RESET:

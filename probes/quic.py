@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from probes.model import Failure, Step
-from probes.net.errors import Refusal
-from probes.net.udp import Datagram, Flow, open_flow
+from probes.net.udp import Datagram
+from probes.shake import counted, shake, until, why
 from probes.trail import NETWORK_ERRORS, Peer, Trail, classify
 from probes.wire import certificate, quic
 from probes.wire.error import WireError
@@ -30,8 +29,6 @@ SLACK = 1.0
 PINGS = (0.0, 0.2, 0.4, 1.5, 3.0)
 RUNGS = ("ping", "neutral", "name", "v2")
 _ID = 8
-_PAUSE = 0.001
-"""Seconds for which the loop is left to others at the least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,63 +147,29 @@ class _Ladder:
             self.trail.facts["quic_versions"] = tuple(f"{v:08x}" for v in versions)
             return True
 
-        with self._flow() as flow:
+        with counted(self.trail, self.peer) as flow:
             started = loop.time()
             for due, one in zip(PINGS, ids, strict=True):
-                if await _until(flow, started + due * scale, heard):
+                if await until(flow, started + due * scale, heard):
                     break
                 flow.send(quic.ping(one, os.urandom(quic.SMALLEST)))
             else:
-                await _until(flow, started + self.limit, heard)
+                await until(flow, started + self.limit, heard)
             if "quic_versions" not in self.trail.facts:
-                raise _why(flow, refusals)
+                raise why(flow, refusals)
 
     async def _greet(self, rung: str, handshake: Handshake) -> None:
-        loop = asyncio.get_running_loop()
-        refusals: list[WireError] = []
-        arrived: list[int] = []
-
-        def heard(datagram: Datagram) -> bool:
-            try:
-                handshake.receive(datagram.data, loop.time())
-            except WireError as error:
-                refusals.append(error)
-            if handshake.heard:
-                arrived.append(datagram.at)
-            return True
-
-        with self._flow() as flow:
-            deadline = loop.time() + self.limit
-            sent_at = [flow.send(data) for data in handshake.start(loop.time())]
-            again = 0
-            while not handshake.done and not flow.errors and loop.time() < deadline:
-                due = max(handshake.timer() or deadline, loop.time() + _PAUSE)
-                await _until(flow, min(due, deadline), heard)
-                for data in handshake.due(loop.time()):
-                    flow.send(data)
-                    again += not handshake.heard
-            if rung == "name":
-                self._note_name(handshake, again)
-                if arrived and not again:  # else nobody knows which packet was answered
-                    self.trail.facts["rtt_seconds"] = max(0, arrived[0] - sent_at[0]) / 1e9
-            if not handshake.done:
-                raise _why(flow, refusals)
-        if handshake.error is not None:
-            raise handshake.error
-
-    def _note_name(self, handshake: Handshake, again: int) -> None:
-        self.trail.facts["quic_heard"] = handshake.heard
-        self.trail.facts["retransmissions"] = again
-        if shown := handshake.chain():
-            self.trail.facts.update(certificate.facts(shown))
-
-    @contextmanager
-    def _flow(self) -> Iterator[Flow]:
-        with open_flow(self.peer.address, self.peer.port, self.trail.env.source) as flow:
-            try:
-                yield flow
-            finally:
-                self.trail.count(flow.sent, flow.received, flow.bytes_sent, flow.bytes_received)
+        with counted(self.trail, self.peer) as flow:
+            shaken = await shake(flow, handshake, self.limit)
+        if rung == "name":
+            facts = self.trail.facts
+            facts["quic_heard"], facts["retransmissions"] = handshake.heard, shaken.again
+            if shaken.rtt is not None:
+                facts["rtt_seconds"] = shaken.rtt
+            if shown := handshake.chain():
+                facts.update(certificate.facts(shown))
+        if shaken.problem is not None:
+            raise shaken.problem
 
 
 def _versions(data: bytes, asked: Sequence[quic.Ids]) -> tuple[int, ...]:
@@ -222,27 +185,6 @@ def _versions(data: bytes, asked: Sequence[quic.Ids]) -> tuple[int, ...]:
             return seen.versions
         break
     raise WireError(Failure.BAD_REPLY, "no list of versions")
-
-
-Heard = Callable[[Datagram], bool]
-
-
-async def _until(flow: Flow, deadline: float, heard: Heard) -> bool:
-    """Give what arrives to ``heard`` until that is content, an ICMP error came, or it is time."""
-    loop = asyncio.get_running_loop()
-    while True:
-        for datagram in flow.take():
-            if heard(datagram):
-                return True
-        if flow.errors or not await flow.wait(deadline - loop.time()):
-            return False
-
-
-def _why(flow: Flow, refusals: list[WireError]) -> Exception:
-    """What a rung that is not climbed met: ICMP, what is no answer, or nothing."""
-    if flow.errors:
-        return Refusal(flow.errors[0], f"{len(flow.errors)} ICMP errors")
-    return refusals[0] if refusals else TimeoutError("not answered")
 
 
 PROBE = QuicProbe

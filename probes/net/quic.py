@@ -73,7 +73,7 @@ class Handshake:
             self._connection.handle_timer(now)
         return [data for data, _ in self._connection.datagrams_to_send(now)]
 
-    def timer(self) -> float | None:
+    def timer(self, now: float) -> float | None:
         """When ``due`` has something to say at the latest."""
         return self._connection.get_timer()
 
@@ -81,6 +81,8 @@ class Handshake:
         """Raises WireError for what is no answer to our packets, and changes nothing then."""
         assert self._ids is not None, "not started"
         seen = quic.read(data, self._ids, self.version)
+        if self.done:
+            return
         if seen.versions:
             self.done, self.heard, self.versions = True, True, seen.versions
             self.error = WireError(Failure.BAD_REPLY, "the server speaks other versions")

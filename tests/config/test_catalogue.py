@@ -98,6 +98,8 @@ def test_whatsapp(shipped: Config) -> None:
     assert {t.proof for t in relays} == {Proof.UNPROVEN}
     assert {t.target.probe for t in relays if not t.informative} == {"stun", "turn", "dtls"}
     assert {t.port for t in relays if t.target.probe == "dtls"} == {3478, 3480}
+    pinned = {t.probe.fingerprint for t in relays if t.target.probe == "dtls"} - {""}
+    assert pinned <= {"f9ca0c98a3cc71d642ce5ae253d21520d31bbad857a4f0afbe0bfbf36b0ca068"}
     assert {"bare", "app"} <= {str(t.probe.dress) for t in relays if t.target.probe == "stun"}
 
 
