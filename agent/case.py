@@ -45,6 +45,10 @@ class Differs(StrEnum):
     """The name at an address at which there is no resolver."""
     ANSWER = "answer"
     """The same check at the address that a trusted resolver named."""
+    OVER_TCP = "over_tcp"
+    """The same name at the same address and port over TLS, where it failed over QUIC."""
+    STUN = "stun"
+    """STUN to the address and port at which DTLS failed."""
     QUERY = "query"
     """A control's name at the same resolver."""
     SIBLING = "sibling"
@@ -117,6 +121,7 @@ UDP = (
     Symptom.UDP_PROHIBITED,
     Symptom.UDP_REFUSED,
     Symptom.DTLS_SILENT,
+    Symptom.QUIC_SILENT,
     Symptom.LOSSY,
 )
 WINDOWS = {
@@ -178,6 +183,9 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
         if failure is not Failure.TIMEOUT or o.facts.get("server_spoke"):
             return None
         return Symptom.WORDS_ACKED if o.facts.get("hello_acked") else Symptom.WORDS_UNACKED
+    if o.target.probe == "quic":
+        silent = failure is Failure.TIMEOUT and o.facts.get("quic_heard") is False
+        return Symptom.QUIC_SILENT if silent else None
     if took(o, Step.TLS):
         return Symptom.HELLO_ACKED if failure is Failure.TIMEOUT else None
     page = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)

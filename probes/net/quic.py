@@ -60,7 +60,7 @@ class Handshake:
     def start(self, now: float) -> list[bytes]:
         """The first flight. ``now`` is in seconds of a clock that never goes back."""
         self._connection.connect(_SERVER, now)
-        first = self.due(now)
+        first = self._written(now)  # its timer means nothing before something was sent
         self._ids = quic.ids_of(first[0])
         return first
 
@@ -71,6 +71,9 @@ class Handshake:
         timer = self._connection.get_timer()
         if timer is not None and timer <= now and not self.done:
             self._connection.handle_timer(now)
+        return self._written(now)
+
+    def _written(self, now: float) -> list[bytes]:
         return [data for data, _ in self._connection.datagrams_to_send(now)]
 
     def timer(self, now: float) -> float | None:

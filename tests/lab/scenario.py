@@ -68,6 +68,7 @@ class Scenario:
     ``transfers``: minutes between two, where they decide (the schedule's six hours would make one
     run a day long). ``virtual``: why it cannot be played in the namespaces. ``cold``: without a
     healthy start. ``most``: seeds that are enough.
+    ``decides``: kinds of probe that decide by a messenger file of one's own (deciding.py).
     """
 
     name: str
@@ -84,6 +85,7 @@ class Scenario:
     virtual: str = ""
     ipv6: bool = False
     cold: bool = False
+    decides: tuple[str, ...] = ()
     most: int = 1_000_000
     tags: frozenset[str] = field(default_factory=frozenset)
 

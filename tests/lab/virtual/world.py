@@ -25,6 +25,7 @@ from config.model import Config
 from exporters.feed import AgentFigures
 from probes.net import address, datagram, knock, stream, tls, udp
 from tests.lab import catalogue
+from tests.lab.deciding import own_files
 from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
 from tests.lab.virtual import secrecy
@@ -61,10 +62,15 @@ def shipped() -> catalogue.Catalogue:
 
 
 @cache
-def configuration(profile: str, directory: File, transfers: float | None = None) -> Config:
+def configuration(
+    profile: str,
+    directory: File,
+    transfers: float | None = None,
+    decides: tuple[str, ...] = (),
+) -> Config:
     """The shipped schedule; ``transfers``: minutes between two of them instead, within a budget
-    that allows it. The profile ``twin`` is research with a server of its own, and streams in a
-    voice's rhythm to Telegram's relays."""
+    that allows it; ``decides`` as of a scenario. The profile ``twin`` is research with a server of
+    its own, and streams in a voice's rhythm to Telegram's relays."""
     file = directory / f"{profile}.yaml"
     own = profile == "twin"
     text = (
@@ -84,6 +90,8 @@ def configuration(profile: str, directory: File, transfers: float | None = None)
     if transfers is not None:
         text += f"schedule: {{transfer_interval: {transfers:g}m}}\n"
         text += "" if own else "limits: {bytes_per_day: 2GiB}\n"
+    if decides:
+        text += f"messenger_dirs: [{own_files(directory, decides)}]\n"
     file.write_text(text)
     return loader.load(file)
 

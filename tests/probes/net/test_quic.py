@@ -24,12 +24,12 @@ NAME = "good.test"
 def test_a_first_flight_is_sent_five_times_within_four_seconds() -> None:
     """Whoever is silent then was asked often enough (design 6: full evidence)."""
     handshake = Handshake(NAME, quic.V1, ("h3",))
-    now = 0.0
-    sent = handshake.start(now)
-    while (now := handshake.timer(now) or 9.0) < 4.0:
-        sent += handshake.due(now)
-    assert len(sent) == 5
-    assert {len(data) for data in sent} == {quic.SMALLEST}
+    began = now = 1000.0
+    sent = [(now, data) for data in handshake.start(now)]
+    while (now := handshake.timer(now) or 9999.0) < began + 4.0:
+        sent += [(now, data) for data in handshake.due(now)]
+    assert [round(at - began, 3) for at, _ in sent] == [0.0, 0.2, 0.6, 1.4, 3.0]
+    assert {len(data) for _, data in sent} == {quic.SMALLEST}
     assert not handshake.heard
     assert not handshake.done
 
