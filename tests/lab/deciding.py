@@ -11,21 +11,19 @@ from pathlib import Path
 
 import yaml
 
-from tests.lab.catalogue import shipped
+from tests.lab.catalogue import SHIPPED
 
 
-def own_files(directory: Path, kinds: Collection[str]) -> Path:
-    """A folder for ``messenger_dirs``. The pinned certificates are no server's of the lab's."""
-    folder = directory / "messengers"
-    folder.mkdir(exist_ok=True)
-    for file in shipped():
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if document["messenger"] == "control":
-            continue
-        for target in document["targets"]:
-            if target["probe"] in kinds and "fingerprint" not in target:
-                target["proof"] = "documented"
-                target.pop("informative", None)
-        own = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
-        (folder / file.name).write_text(own, encoding="utf-8")
-    return folder
+def decide(folder: Path, kinds: Collection[str]) -> None:
+    """In a folder for ``messenger_dirs``, what is there already. A pinned certificate is no
+    server's of the lab's."""
+    for shipped in (SHIPPED / "messengers").glob("*.yaml"):
+        own = folder / shipped.name
+        document = yaml.safe_load((own if own.exists() else shipped).read_text(encoding="utf-8"))
+        found = [t for t in document["targets"] if t["probe"] in kinds and "fingerprint" not in t]
+        for target in found:
+            target["proof"] = "documented"
+            target.pop("informative", None)
+        if found:
+            text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False)
+            own.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import Any
 from config import CATALOGUE_VERSION
 from probes.model import SURE, Mechanism, Proof
 from tests.lab.catalogue import Catalogue
-from tests.lab.deciding import own_files
+from tests.lab.deciding import decide
 from tests.lab.lab import Lab
 from tests.lab.path import Line
 from tests.lab.scenario import Rules, Scenario
@@ -115,11 +115,11 @@ def _check(
     decides: tuple[str, ...] = (),
 ) -> Any:
     sections: dict[str, Any] = {} if cold else {"calibration": [_calibrated(lab, directory)]}
-    if decides:
-        sections["messenger_dirs"] = [str(own_files(directory, decides))]
     if profile == "research":
         sections |= {"profile": profile, "risks": "accepted"}
     file = lab.configuration(directory, **sections)
+    if decides:
+        decide(directory / "messengers", decides)
     process = lab.agent(
         ["check", "--json", "--config", str(file)],
         stdout=subprocess.PIPE,

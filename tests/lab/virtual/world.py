@@ -25,7 +25,7 @@ from config.model import Config
 from exporters.feed import AgentFigures
 from probes.net import address, datagram, knock, stream, tls, udp
 from tests.lab import catalogue
-from tests.lab.deciding import own_files
+from tests.lab.deciding import decide
 from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
 from tests.lab.virtual import secrecy
@@ -73,11 +73,14 @@ def configuration(
     its own, and streams in a voice's rhythm to Telegram's relays."""
     file = directory / f"{profile}.yaml"
     own = profile == "twin"
+    folder = catalogue.with_root(directory, VAULT.root_hex)
+    if decides:
+        decide(folder, decides)
     text = (
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {'research' if own else profile}\n"
         f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
-        f"messenger_dirs: [{catalogue.with_root(directory, VAULT.root_hex)}]\n"
+        f"messenger_dirs: [{folder}]\n"
     )
     if profile != "client":
         text += "risks: accepted\n"
@@ -90,8 +93,6 @@ def configuration(
     if transfers is not None:
         text += f"schedule: {{transfer_interval: {transfers:g}m}}\n"
         text += "" if own else "limits: {bytes_per_day: 2GiB}\n"
-    if decides:
-        text += f"messenger_dirs: [{own_files(directory, decides)}]\n"
     file.write_text(text)
     return loader.load(file)
 
