@@ -17,6 +17,7 @@ from probes.mtproto import MtprotoProbe
 from probes.net.address import parse, prefix_of
 from probes.net.environment import TrustedResolver
 from probes.noise import NoiseProbe
+from probes.quic import QuicProbe
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from probes.tls import TlsProbe
@@ -26,7 +27,7 @@ MOST = 3
 """Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
 _VARIED = (
     *(TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe),
-    *(MtprotoProbe, NoiseProbe),
+    *(MtprotoProbe, NoiseProbe, QuicProbe),
 )
 
 

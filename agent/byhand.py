@@ -19,6 +19,7 @@ from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
     parse_duration,
+    parse_fingerprint,
     parse_header,
     parse_host,
     parse_key_number,
@@ -231,6 +232,7 @@ def _record_type(text: str) -> None:
 _FORMS: Mapping[str, Callable[[str], object]] = {
     "server_name": parse_name,
     "query": parse_name,
+    "fingerprint": parse_fingerprint,
     "url": parse_url,
     "type": _record_type,
     "path": parse_path,

@@ -45,6 +45,10 @@ class Differs(StrEnum):
     """The name at an address at which there is no resolver."""
     ANSWER = "answer"
     """The same check at the address that a trusted resolver named."""
+    OVER_TCP = "over_tcp"
+    """The same name at the same address and port over TLS, where it failed over QUIC."""
+    STUN = "stun"
+    """STUN to the address and port at which DTLS failed."""
     QUERY = "query"
     """A control's name at the same resolver."""
     SIBLING = "sibling"
@@ -117,6 +121,7 @@ UDP = (
     Symptom.UDP_PROHIBITED,
     Symptom.UDP_REFUSED,
     Symptom.DTLS_SILENT,
+    Symptom.QUIC_SILENT,
     Symptom.LOSSY,
 )
 WINDOWS = {
@@ -162,15 +167,15 @@ def symptom_of(o: Observation) -> Symptom | None:
 def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
     if pace.is_transfer(o) and pace.froze(o):
         return Symptom.FLOW_FROZEN
-    if o.target.probe in ("stun", "turn", "dtls") and not took(o, Step.CONNECT):
+    if o.target.probe in ("stun", "turn", "dtls", "reflector") and not took(o, Step.CONNECT):
         if failure is Failure.LOSSY:
             return Symptom.LOSSY
         if failure is Failure.PROHIBITED:
             return Symptom.UDP_PROHIBITED
         if failure is Failure.REFUSED and o.facts.get("icmp_from_target") is False:
             return Symptom.UDP_REFUSED
-        if failure is not Failure.TIMEOUT:
-            return None
+        if failure is not Failure.TIMEOUT or "dtls_version" in o.facts:
+            return None  # the latter: a handshake that began
         return Symptom.DTLS_SILENT if o.target.probe == "dtls" else Symptom.UDP_SILENT
     if says_words(o):
         if failure is Failure.RESET:
@@ -178,6 +183,9 @@ def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
         if failure is not Failure.TIMEOUT or o.facts.get("server_spoke"):
             return None
         return Symptom.WORDS_ACKED if o.facts.get("hello_acked") else Symptom.WORDS_UNACKED
+    if o.target.probe == "quic":
+        silent = failure is Failure.TIMEOUT and o.facts.get("quic_heard") is False
+        return Symptom.QUIC_SILENT if silent else None
     if took(o, Step.TLS):
         return Symptom.HELLO_ACKED if failure is Failure.TIMEOUT else None
     page = failure in (Failure.HTTP_STATUS, Failure.BAD_REPLY)

@@ -197,7 +197,10 @@ class _WithFields(TyperCommand):
 def probe(
     context: typer.Context,
     kind: Annotated[
-        str, typer.Argument(help="dns, tcp, tls, https, stun, turn, dtls, transfer, media, call")
+        str,
+        typer.Argument(
+            help="dns, tcp, tls, https, stun, turn, dtls, quic, reflector, transfer, media, call"
+        ),
     ],
     target: Annotated[str, typer.Argument(help="host:port, a URL, or messenger/target")],
     config: ConfigOption = None,

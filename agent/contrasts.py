@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from agent import words
+from agent import datagrams, words
 from agent.asks import (
     Around,
     Failed,
@@ -66,6 +66,7 @@ _SILENT_OR_CUT = (
     Symptom.UDP_SILENT,
     Symptom.UDP_PROHIBITED,
     Symptom.DTLS_SILENT,
+    Symptom.QUIC_SILENT,
 )
 
 
@@ -88,19 +89,20 @@ def first(messenger: MessengerConfig, failed: Failed, around: Around) -> Plan:
         asks += _ports(sample(with_symptom(of_it, Symptom.ADDRESS_SILENT)), around)
         asks += _dresses(with_symptom(of_it, Symptom.UDP_SILENT, Symptom.DTLS_SILENT), around)
         asks += _again(of_it)
+        asks += datagrams.beside_quic(of_it)
         named += _by_name(messenger, of_it)
     asks += _matrix(named, around)
     if named and not around.trusted:
         left.append(LeftOut(named[0][1], Differs.RESOLVER, "no_resolver"))
     asks += _interleaved(_named_silence(failed), around)
     asks += _nowhere(named, around)
-    datagrams = with_symptom(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
+    calls = with_symptom(failed, Symptom.UDP_SILENT, Symptom.DTLS_SILENT)
     asks += _sibling(failed, around)
     asks += _control(failed, around)
-    if around.twin is not None and datagrams:
-        asks += _echoes(datagrams, around.twin, research=around.research)
+    if around.twin is not None and calls:
+        asks += _echoes(calls, around.twin, research=around.research)
         if not around.research:
-            left.append(LeftOut(datagrams[0][1], Differs.TWIN, "profile"))
+            left.append(LeftOut(calls[0][1], Differs.TWIN, "profile"))
     return list({(a.address, a.port, a.differs, a.probe): a for a in asks}.values()), left
 
 
@@ -135,6 +137,7 @@ def _again(failed: Failed) -> list[FollowUp]:
         for config, o in sample(with_symptom(failed, symptom), AGAIN)
     ]
     said = sample(with_symptom(failed, *WORDS), AGAIN)
+    said += sample(with_symptom(failed, Symptom.QUIC_SILENT), AGAIN)
     return connections + [_once_more(config, o, config.probe, config.host) for config, o in said]
 
 
@@ -155,23 +158,24 @@ def _ports(silent: Failed, around: Around) -> list[FollowUp]:
 
 def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
     """The same relay in another dress, and again in its own: the two together are interleaved."""
-    datagrams = list(silent)
+    asked = list(silent)
     # A dress that is known to be answered here tells most, and of STUN more than of others.
-    datagrams.sort(
+    asked.sort(
         key=lambda it: (it[0].target.name not in around.verified, it[0].target.probe != "stun")
     )
     asks = []
-    for config, o in sample(datagrams, RELAYS):
+    for config, o in sample(asked, RELAYS):
         address, port = str(o.address), config.port
-        if symptom_of(o) is Symptom.UDP_SILENT:
-            asks.append(_once_more(config, o, config.probe, config.host))
+        asks.append(_once_more(config, o, config.probe, config.host))
+        if symptom_of(o) is Symptom.DTLS_SILENT:
+            asks.append(datagrams.beside_dtls(config, o))
         other, cookie = _other_dress(config.probe)
         facts: dict[str, Fact] = {"cookie": cookie}
         asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
         if isinstance(config.probe, StunProbe) and not cookie:
             asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))
-    for address, port in around.public[:RELAYS] if datagrams else ():
-        config, o = datagrams[0]
+    for address, port in around.public[:RELAYS] if asked else ():
+        config, o = asked[0]
         bare = StunProbe(dress=stun.Dress.RFC3489)
         asks.append(
             FollowUp(o, config, Differs.DRESS, bare, address, port, facts={"cookie": False})

@@ -12,6 +12,7 @@ from typing import Final
 from agent.callrules import CALLS
 from agent.case import HELLO, NAMES, WORDS
 from agent.case import Symptom as Y
+from agent.datagramrules import DATAGRAMS
 from agent.gradual import GRADUAL
 from agent.rule import MECHANISMS, Rule
 from agent.sighting import Sign as S
@@ -206,7 +207,7 @@ _ADDRESSES = (
         "M9",
         (
             *(Y.ADDRESS_SILENT, Y.PORT_SILENT, Y.CONNECT_PROHIBITED),
-            *(Y.UDP_SILENT, Y.UDP_PROHIBITED, Y.UDP_REFUSED, Y.DTLS_SILENT),
+            *(Y.UDP_SILENT, Y.UDP_PROHIBITED, Y.UDP_REFUSED, Y.DTLS_SILENT, Y.QUIC_SILENT),
             *WORDS,
         ),
         (S.DOWN_OUTSIDE,),
@@ -421,5 +422,5 @@ _UDP = (
 
 RULES: Final = (
     *(*_LINE, *_NAMES, *_ADDRESSES, *_TLS, *FIRST_WORDS, *_UDP),
-    *(*GRADUAL, *STREAMS, *CALLS),
+    *(*DATAGRAMS, *GRADUAL, *STREAMS, *CALLS),
 )

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from agent import again, calls, flows, naming, share, streamsigns, transfers, trials, words
+from agent import (
+    again,
+    calls,
+    datagrams,
+    flows,
+    naming,
+    share,
+    streamsigns,
+    transfers,
+    trials,
+    words,
+)
 from agent.case import (
     UDP,
     Case,
@@ -418,4 +429,5 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     **again.SIGNS,
     **streamsigns.SIGNS,
     **calls.SIGNS,
+    **datagrams.SIGNS,
 }

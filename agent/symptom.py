@@ -37,6 +37,8 @@ class Symptom(StrEnum):
     """A closed port, says another than the server. It may be its load balancer."""
     DTLS_SILENT = "dtls_silent"
     """While STUN at the same fleet is answered."""
+    QUIC_SILENT = "quic_silent"
+    """To a hello with the target's name; to other packets it may not have been."""
     LOSSY = "lossy"
     HEARD_BADLY = "heard_badly"
     """A stream like a call's, of which too much is lost or late."""

@@ -29,7 +29,7 @@ from probes.model import Proof
 
 log = logging.getLogger(__name__)
 
-RULES_VERSION = "5"
+RULES_VERSION = "6"
 """Counts up whenever the same observations would get another status."""
 DRAIN = 5.0
 """Seconds that rounds under way may go on after SIGTERM."""

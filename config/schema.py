@@ -380,7 +380,7 @@ _PLACES: Mapping[str, dict[str, Any]] = {
 
 # Options whose values have a form that their type does not tell.
 _FORMS: Mapping[str, Any] = {
-    "server_name": OptionalName,
+    **{"server_name": OptionalName, "fingerprint": Fingerprint},
     "query": Name,
     "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
     "resolver": Annotated[str, AfterValidator(_known_resolver)],

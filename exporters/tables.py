@@ -142,6 +142,8 @@ DIFFERS = {
     "dress": "in another form",
     "time": "the same again",
     "again": "the same once more, afterwards",
+    "stun": "STUN to the same place",
+    "over_tcp": "the same over TCP",
     "resolver": "a trusted resolver",
     "nowhere": "where no resolver is",
     "answer": "where a trusted resolver leads",

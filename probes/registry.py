@@ -16,6 +16,7 @@ _NO_PROBES = {
     "measure",
     "registry",
     "transaction",
+    "shake",
     "twin",
     "contrast",
     "lanes",

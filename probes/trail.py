@@ -141,13 +141,18 @@ _BY_VERIFY_CODE = {
 }
 
 
+def by_verify_code(code: int) -> Failure:
+    """The word for what OpenSSL found wrong with a chain."""
+    return _BY_VERIFY_CODE.get(code, Failure.BAD_CERTIFICATE)
+
+
 def classify(error: BaseException) -> Failure:
     """The word for a network error. Pure; unknown errors are ``other``."""
     match error:
         case WireError() | Refusal():
             return error.failure
         case ssl.SSLCertVerificationError():
-            return _BY_VERIFY_CODE.get(error.verify_code, Failure.BAD_CERTIFICATE)
+            return by_verify_code(error.verify_code)
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             return Failure.CLOSED
         case ssl.SSLError():

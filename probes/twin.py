@@ -35,6 +35,7 @@ class Dress(StrEnum):
     STUN_APP = "stun_app"
     DTLS_OPENSSL = "dtls_openssl"
     DTLS_BROWSER = "dtls_browser"
+    DTLS_PION = "dtls_pion"
     RANDOM = "random"
 
 
@@ -44,7 +45,7 @@ _STUN = {
     Dress.STUN_RFC3489: stun.Dress.RFC3489,
     Dress.STUN_APP: stun.Dress.APP,
 }
-_DTLS = {Dress.DTLS_OPENSSL: dtls.Dress.OPENSSL, Dress.DTLS_BROWSER: dtls.Dress.BROWSER}
+_DTLS = {Dress(f"dtls_{dress}"): dress for dress in dtls.Dress}
 
 
 def size_of(dress: Dress) -> int:

@@ -40,7 +40,10 @@ DOORS = {
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "cryptography": {"probes/wire", "probes/net"},
-    "certifi": {"probes/net/tls.py"},
+    "certifi": {"probes/net/tls.py", "probes/net/chain.py"},
+    "aioquic": {"probes/net/quic.py"},
+    "OpenSSL": {"probes/net"},
+    "service_identity": {"probes/net/chain.py"},
 }
 """The modules, or packages, through which a third party may come in (design 3)."""
 

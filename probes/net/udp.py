@@ -78,6 +78,7 @@ class Flow:
     received: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    _taken: int = 0
 
     @property
     def headers(self) -> int:
@@ -93,6 +94,12 @@ class Flow:
     async def wait(self, seconds: float) -> bool:
         """Until something new arrives or the time is over; True when something arrived."""
         return seconds > 0 and await self.news.wait(seconds)
+
+    def take(self) -> list[Datagram]:
+        """Those of ``datagrams`` that were not taken before."""
+        new = self.datagrams[self._taken :]
+        self._taken += len(new)
+        return new
 
     def _readable(self) -> None:
         self._drain_errors()

@@ -18,6 +18,7 @@ _HANDSHAKE_HEADER = 12
 _ALERT, _HANDSHAKE = 21, 22  # RFC 5246 section 6.2.1
 _CLIENT_HELLO, _SERVER_HELLO, _HELLO_VERIFY_REQUEST = 1, 2, 3  # RFC 6347 section 4.3.2
 _VERSIONS = {0xFEFF: "DTLSv1", 0xFEFD: "DTLSv1.2"}  # written as OpenSSL writes them
+_WRITTEN = {version.to_bytes(2, "big") for version in _VERSIONS}
 _FIRST_BYTES = range(20, 64)  # RFC 9443 section 3
 
 # RFC 8446 section 6, RFC 5246 section 7.2 and RFC 7301 section 3.2
@@ -64,17 +65,21 @@ class Dress(StrEnum):
 
     OPENSSL = "openssl"
     BROWSER = "browser"
+    PION = "pion"
+    """The Go library of many programs; its hello was filtered in Russia in 2026."""
 
 
 # Cipher suites and extensions, in order. OpenSSL's are what ``openssl s_client -dtls1_2`` 3.0.22
 # sends with its defaults and use_srtp. The browser's are BoringSSL's as libwebrtc configures it
-# for DTLS 1.2, in the order of BoringSSL's own table of extensions.
+# for DTLS 1.2, in the order of BoringSSL's own table of extensions. Pion's are those of pion/dtls 3
+# as pion/webrtc 4 configures it (both read 2026-11-28).
 _CIPHERS = {
     Dress.OPENSSL: bytes.fromhex(
         "c02c c030 009f cca9 cca8 ccaa c02b c02f 009e c024 c028 006b c023 c027 0067 c00a c014 0039"
         "c009 c013 0033 009d 009c 003d 003c 0035 002f 00ff"
     ),
     Dress.BROWSER: bytes.fromhex("c02b c02f cca9 cca8 c009 c013 c00a c014 009c 002f 0035"),
+    Dress.PION: bytes.fromhex("c02b c02f cca9 cca8 c00a c014 c02c c030"),
 }
 _EXTENSIONS = {
     Dress.OPENSSL: bytes.fromhex(
@@ -96,7 +101,18 @@ _EXTENSIONS = {
         "000d 0014 0012 0403 0804 0401 0503 0805 0501 0806 0601 0201"  # signature_algorithms
         "000e 0009 0006 0001 0007 0008 00"  # use_srtp
     ),
+    Dress.PION: bytes.fromhex(
+        # signature_algorithms
+        "000d 0016 0014 0403 0503 0603 0807 0804 0805 0806 0401 0501 0601"
+        "ff01 0001 00"  # renegotiation_info
+        "000a 0008 0006 001d 0017 0018"  # supported_groups: x25519 p256 p384
+        "000b 0002 0100"  # ec_point_formats
+        "000e 0009 0006 0008 0007 0001 00"  # use_srtp
+        "0017 0000"  # extended_master_secret
+    ),
 }
+_FIRST_RECORD = {Dress.OPENSSL: 0xFEFF, Dress.BROWSER: 0xFEFF, Dress.PION: 0xFEFD}
+"""A first hello's record says DTLS 1.0 with most clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +133,7 @@ class Answer:
 def client_hello(dress: Dress, random: bytes) -> bytes:
     """Build a ClientHello without cookie, session and name; ``random`` has 32 bytes.
 
-    It is one datagram of one record: 218 bytes as ``openssl``, 157 as ``browser``.
+    It is one datagram of one record: 218 bytes as ``openssl``, 157 as ``browser``, 149 as ``pion``.
     """
     if len(random) != 32:
         raise ValueError(f"random has {len(random)} bytes, not 32")
@@ -131,8 +147,53 @@ def client_hello(dress: Dress, random: bytes) -> bytes:
     length = len(hello).to_bytes(3, "big")
     # Message 0, whole: the fragment begins at 0 and is as long as the message.
     handshake = bytes([_CLIENT_HELLO]) + length + bytes(2) + bytes(3) + length + hello
-    # Epoch and sequence number are 0. The record says DTLS 1.0, as clients do in a first hello.
-    return struct.pack("!BHQH", _HANDSHAKE, 0xFEFF, 0, len(handshake)) + handshake
+    # Epoch and sequence number are 0.
+    return struct.pack("!BHQH", _HANDSHAKE, _FIRST_RECORD[dress], 0, len(handshake)) + handshake
+
+
+def split(flight: bytes) -> list[bytes]:
+    """A flight as a library writes it, into its records, of which each may be a datagram."""
+    return [record for _, record in _cut(flight)]
+
+
+def check(data: bytes) -> str:
+    """Look at a datagram of a handshake under way, encrypted or not; returns the name of a fatal
+    alert in the clear, "" without one.
+
+    Raises WireError: OVERSIZED; TRUNCATED if a record ends early; BAD_REPLY if it is not DTLS, or a
+    hello like our own.
+    """
+    if len(data) > MAX_DATAGRAM:
+        raise WireError(Failure.OVERSIZED, f"{len(data)} bytes")
+    for kind, record in _cut(data):
+        epoch, content = record[3:5], record[_RECORD_HEADER:]
+        if kind == _HANDSHAKE and epoch == bytes(2) and content[:1] == bytes([_CLIENT_HELLO]):
+            raise WireError(Failure.BAD_REPLY, "a hello like our own came back")
+        if kind == _ALERT and epoch == bytes(2) and content[:1] == b"\2":
+            return _alert(content)
+    return ""
+
+
+def _cut(data: bytes) -> list[tuple[int, bytes]]:
+    """Type and whole of each record, whatever its epoch (RFC 6347 section 4.1); at least one."""
+    if data and data[0] not in _FIRST_BYTES:
+        raise WireError(Failure.BAD_REPLY, f"not DTLS: begins with {data[:4].hex()}")
+    found: list[tuple[int, bytes]] = []
+    start = 0
+    while start < len(data) or not found:
+        if start + _RECORD_HEADER > len(data):
+            raise WireError(Failure.TRUNCATED, "the datagram ends inside a record's header")
+        if data[start + 1 : start + 3] not in _WRITTEN:
+            raise WireError(Failure.BAD_REPLY, f"not DTLS: {data[start : start + 4].hex()}")
+        length = int.from_bytes(data[start + 11 : start + 13], "big")
+        if length > MAX_RECORD:
+            raise WireError(Failure.OVERSIZED, f"a record announces {length} bytes")
+        end = start + _RECORD_HEADER + length
+        if end > len(data):
+            raise WireError(Failure.TRUNCATED, f"{len(data) - start} of {end - start} bytes")
+        found.append((data[start], data[start:end]))
+        start = end
+    return found
 
 
 def read_answer(data: bytes) -> Answer:

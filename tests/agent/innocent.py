@@ -28,10 +28,15 @@ from tests.agent.worlds import (
     A1,
     A2,
     AFTER,
+    D1,
+    D2,
+    D3,
     ELSEWHERE,
     FAR,
     M1,
     M2,
+    Q1,
+    Q2,
     R1,
     R2,
     R3,
@@ -46,6 +51,7 @@ from tests.agent.worlds import (
     _denied,
     border,
     case,
+    climbed,
     contrast,
     controls,
     dress,
@@ -55,6 +61,7 @@ from tests.agent.worlds import (
     name,
     neutral,
     otherwise,
+    over_tcp,
     port,
     syn,
     tls_there,
@@ -429,6 +436,26 @@ def resolver_down() -> Case:
     return replace(whole, known=replace(whole.known, contrasts=(asked, silent, *rest)))
 
 
+def quic_given_up() -> Case:
+    """The servers speak HTTP/3 no more: nothing of QUIC is answered, whatever it is."""
+    failed = [climbed(q, a, ping="timeout", neutral="timeout") for q, a in ((Q1, A1), (Q2, A2))]
+    return case(failed, contrasts=[over_tcp(f) for f in failed])
+
+
+def quic_ports_closed() -> Case:
+    """A firewall at the office lets no UDP out but DNS and calls; the servers are as they were."""
+    failed = [climbed(q, a, ping="timeout", neutral="timeout") for q, a in ((Q1, A1), (Q2, A2))]
+    return case(failed)
+
+
+def greeting_given_up(relays: int = 1, **more: Any) -> Case:
+    """Relays that no longer take DTLS; that one has not is no fleet."""
+    failed = [udp(d) for d in (D1, D2, D3)[:relays]]
+    asked = [dress(failed[0], 0), dress(failed[0], 5, differs=Differs.STUN)]
+    works = (R2, seen(R2, None, address=A2, at=AFTER))
+    return case(failed, channel="call", beside=[works], contrasts=asked, **more)
+
+
 def half_asleep() -> Case:
     """Half of all attempts fail, with a neutral name too."""
     return at_random(neutral_fails=12)
@@ -461,6 +488,12 @@ INNOCENT: list[Callable[[], Case]] = [
     resolver_cut,
     WORLDS["R11r"],
     *((lambda r=r: lossy_line(r)) for r in ("R12", "R13", "R18", "R19", "R20", "R38a", "R49")),
+    *((lambda r=r: lossy_line(r)) for r in ("R39a", "R39f", "R42", "R43")),
+    *((lambda r=r: very_lossy_transit(r)) for r in ("R39a", "R39f", "R42", "R43")),
+    quic_given_up,
+    quic_ports_closed,
+    greeting_given_up,
+    lambda: greeting_given_up(3, outside={d.target: False for d in (D1, D2, D3)}),
     transit,
     server_down,
     owner_down,

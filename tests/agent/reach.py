@@ -33,6 +33,8 @@ RESEARCH = {
     Sign.PACE_IS_BAD,
     Sign.CANARIES_LIVE,
     Sign.SIZE_SPLIT,
+    Sign.QUIC_PING_OK,
+    Sign.QUIC_NEUTRAL_OK,
 }
 OUTSIDE = {Sign.DOWN_OUTSIDE, Sign.SLOW_OUTSIDE, Sign.BAD_OUTSIDE}
 TWIN = {sign for sign in Sign if sign.name.startswith("TWIN_")} | {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.asks import MOST, Around, FollowUp, Neutral, neutrals, window_of
-from agent.case import WINDOWS, Differs, Symptom
+from agent.case import WINDOWS, Differs, Symptom, symptom_of
 from agent.companion import Companion
 from agent.contrasts import AGAIN_AFTER, RELAYS, first, last, second
 from config.model import TargetConfig
@@ -26,8 +26,10 @@ from tests.agent.building import seen, target
 from tests.agent.worlds import (
     A1,
     A2,
+    D1,
     ELSEWHERE,
     MESSENGER,
+    Q1,
     R1,
     R2,
     R3,
@@ -35,6 +37,7 @@ from tests.agent.worlds import (
     T2,
     W1,
     W2,
+    climbed,
     contrast,
     controls,
     hello,
@@ -404,6 +407,42 @@ def test_each_contrast_differs_in_one_attribute_only():
     spoken = contrast(hello(W1, Failure.RESET), Differs.NAME)
     assert spoken.contrast is not None
     assert Symptom.HELLO_RESET in WINDOWS
+
+
+def test_quic_that_is_silent_is_held_against_tcp_and_asked_once_more():
+    f = climbed(Q1)
+    asks = asked(f, research=True)
+    (beside,) = [a for a in asks if a.differs is Differs.OVER_TCP]
+    assert beside.probe == TlsProbe("q1.test")
+    assert (beside.address, beside.port) == (A1, 443)
+    (again,) = [a for a in asks if a.differs is Differs.AGAIN]
+    assert again.probe == Q1.probe
+    assert again.host == "q1.test"
+    assert again.wait > 0
+    assert {a.differs for a in asks} <= {Differs.OVER_TCP, Differs.AGAIN, Differs.RESOLVER}
+    alert = (Q1, seen(Q1, Failure.TLS_ALERT, address=A1))
+    assert asked(alert, research=True) == []
+
+
+def test_quic_that_was_heard_is_not_silent():
+    _, o = climbed(Q1)
+    heard = replace(o, facts={**o.facts, "quic_heard": True})
+    assert symptom_of(o) is Symptom.QUIC_SILENT
+    assert symptom_of(heard) is None
+
+
+def test_a_greeting_that_is_silent_is_held_against_another_and_against_stun():
+    f = udp(D1)
+    asks = asked(f)
+    by_kind = {a.differs: a for a in asks}
+    assert by_kind[Differs.DRESS].probe == DtlsProbe(dtls.Dress.BROWSER)
+    assert by_kind[Differs.STUN].probe == StunProbe()
+    assert by_kind[Differs.AGAIN].probe == D1.probe
+    assert {(a.address, a.port) for a in asks} == {(A1, 3480)}
+    pion = udp(target("d", probe=DtlsProbe(dtls.Dress.PION), host=A1, port=3480))
+    (other,) = [a for a in asked(pion) if a.differs is Differs.DRESS]
+    assert other.probe == DtlsProbe(dtls.Dress.BROWSER)
+    assert Differs.STUN not in {a.differs for a in asked(udp(R1))}
 
 
 # --- less common ones --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from probes.dtls import DtlsProbe
 from probes.https import HttpsProbe
 from probes.model import Contrast, Failure, Observation, Role, Step, VantageStatus
 from probes.mtproto import MtprotoProbe
+from probes.quic import QuicProbe
 from probes.stun import StunProbe
 from probes.tcp import TcpProbe
 from tests.agent.building import control, judgement, seen, target
@@ -40,6 +41,12 @@ T1, T2 = (
 M1, M2 = (
     target(f"m{i}", channel="chat", probe=MtprotoProbe(), host=a, port=443)
     for i, a in enumerate((A1, A2))
+)
+Q1, Q2 = (
+    target(n, channel="web", probe=QuicProbe(), host=f"{n}.test", port=443) for n in ("q1", "q2")
+)
+D1, D2, D3 = (
+    target(f"d{i}", probe=DtlsProbe(), host=a, port=3480) for i, a in enumerate((A1, A2, A3))
 )
 SIBLING = target("sibling", channel="media", probe=TcpProbe(), host="198.51.100.200", port=443)
 MESSENGER = MessengerConfig("m", "Messy", 0.8, (), PREFIXES, (), ())
@@ -219,6 +226,19 @@ def dress(
 ) -> Observation:
     failure = None if answered >= 3 else Failure.TIMEOUT
     return contrast(of, differs, failure, Step.EXCHANGE, answered=answered, requests=5, **facts)
+
+
+def climbed(config: TargetConfig, address: str = A1, **rungs: str) -> Failed:
+    """A ladder of QUIC of which the target's name got no answer; ``rungs``: the others' words."""
+    words = {"ping": "ok", "neutral": "ok", "name": "timeout", "v2": "timeout", **rungs}
+    facts: dict[str, Any] = {f"quic_{rung}": word for rung, word in words.items()}
+    facts |= {"quic_versions": ("00000001",), "quic_heard": False, "retransmissions": 4}
+    steps = (Step.RESOLVE,)
+    return config, seen(config, Failure.TIMEOUT, before=steps, address=address, at=10.0, **facts)
+
+
+def over_tcp(of: Failed, failure: Failure | None = None) -> Observation:
+    return contrast(of, Differs.OVER_TCP, failure)
 
 
 def name(config: TargetConfig, failure: Failure, **facts: Any) -> Failed:
@@ -424,6 +444,30 @@ def _r39() -> Case:
     return case([f], channel="call", beside=[works], contrasts=twin)
 
 
+def _r39f() -> Case:
+    """One program's greeting is swallowed, and not another's."""
+    return _greetings(lambda f: [dress(f, 5)])
+
+
+def _r39a() -> Case:
+    return _greetings(lambda f: [dress(f, 0), dress(f, 5, differs=Differs.STUN)])
+
+
+def _greetings(contrasts: Callable[[Failed], list[Observation]], **more: Any) -> Case:
+    failed = [udp(d) for d in (D1, D2, D3)]
+    works = (R2, seen(R2, None, address=A2, at=AFTER))
+    return case(failed, channel="call", beside=[works], contrasts=contrasts(failed[0]), **more)
+
+
+def _r42() -> Case:
+    failed = [climbed(q, a, neutral="timeout") for q, a in ((Q1, A1), (Q2, A2))]
+    return case(failed, contrasts=[over_tcp(f) for f in failed])
+
+
+def _r43() -> Case:
+    return case([climbed(Q1)])
+
+
 def _no_names() -> Case:
     line = judgement(VantageStatus.RESTRICTED, names=False)
     return case([], line=line, held_against=controls(udp_dns=Failure.TIMEOUT))
@@ -481,6 +525,10 @@ WORLDS: dict[str, Callable[[], Case]] = {
     "R38": lambda: _calls(lambda f: echo(f[0], stun=5)),
     "R38a": lambda: _calls(lambda f: [dress(f[0], 0, cookie=False)]),
     "R39": _r39,
+    "R39f": _r39f,
+    "R39a": _r39a,
+    "R42": _r42,
+    "R43": _r43,
     "R49": _r49,
     "R49t": lambda: _said(Failure.RESET, otherwise, **FAR),
     "R49u": lambda: _said(Failure.TIMEOUT, otherwise),

@@ -98,6 +98,8 @@ def test_whatsapp(shipped: Config) -> None:
     assert {t.proof for t in relays} == {Proof.UNPROVEN}
     assert {t.target.probe for t in relays if not t.informative} == {"stun", "turn", "dtls"}
     assert {t.port for t in relays if t.target.probe == "dtls"} == {3478, 3480}
+    pinned = {t.probe.fingerprint for t in relays if t.target.probe == "dtls"} - {""}
+    assert pinned <= {"f9ca0c98a3cc71d642ce5ae253d21520d31bbad857a4f0afbe0bfbf36b0ca068"}
     assert {"bare", "app"} <= {str(t.probe.dress) for t in relays if t.target.probe == "stun"}
 
 
@@ -122,6 +124,9 @@ def test_telegram(shipped: Config) -> None:
     captured = {t.host for t in calls if t.proof is Proof.CAPTURED}
     assert {"91.108.9.35", "91.108.13.23", "91.108.17.2"} <= captured  # answered in nDPI's capture
     assert Proof.DOCUMENTED not in {t.proof for t in calls}
+    reflectors = [t for t in telegram.targets if t.target.probe == "reflector"]
+    assert len({t.host.rpartition(".")[0] for t in reflectors}) == 3
+    assert {(t.proof, t.informative) for t in reflectors} == {(Proof.UNPROVEN, True)}
 
 
 def test_relays_and_data_centres_belong_to_the_owner(shipped: Config) -> None:

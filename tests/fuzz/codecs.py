@@ -16,6 +16,8 @@ from probes.wire import (
     mtproto,
     noise,
     protobuf,
+    quic,
+    reflector,
     stun,
     text,
     twin,
@@ -149,6 +151,28 @@ def _stun_all(data: bytes) -> None:
     stun.attributes(data)
 
 
+def _dtls_all(data: bytes) -> None:
+    dtls.check(data)
+    assert b"".join(dtls.split(data)) == data
+    dtls.read_answer(data)
+
+
+IDS = quic.Ids(ID[:8], ID[4:])
+
+
+def _quic() -> tuple[bytes, ...]:
+    """A list of versions, and two packets in one datagram."""
+    heads = [first + b"\0\0\0\1\x08" + IDS.ours + b"\x04srvr" for first in (b"\xc0", b"\xe0")]
+    packets = heads[0] + b"\0\x40\x28" + bytes(40) + heads[1] + b"\x40\x28" + bytes(40)
+    versions = b"\xc0" + bytes(4) + b"\x08" + IDS.ours + b"\x08" + IDS.theirs
+    return versions + b"\x6b\x33\x43\xcf\xff\0\0\x1d", packets
+
+
+def _reflected() -> bytes:
+    head = reflector.ping(NONCE, ID[:8])[:28] + b"\xc7\x72\x15\xc0\0\x11\x22\x33" + ID[:8]
+    return head + bytes(10) + b"\xff\xff\xc6\x33\x64\x07" + b"\1\2\0\0"
+
+
 HEAD = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nrest"
 
 
@@ -161,11 +185,17 @@ def codecs() -> tuple[Codec, ...]:
             lambda data: names.read_answer(data, query_id=7, name="a.test", type="A"),
             (_dns("a.test", "192.0.2.1", "192.0.2.2"), _dns("a.test")),
         ),
-        Codec("dtls", dtls.read_answer, _dtls()),
+        Codec("dtls", _dtls_all, _dtls()),
         Codec("foreign", lambda data: foreign.spoken(data, b"what we said"), (b"HTTP/1.1 200",)),
         *(_mtproto(transport) for transport in Transport),
         *_noise(),
         Codec("protobuf", protobuf.message, (bytes.fromhex("089601120774657374696e67"),)),
+        Codec("quic", lambda data: quic.read(data, IDS, quic.V1), _quic()),
+        Codec(
+            "reflector",
+            lambda data: reflector.read_answer(data, NONCE, ID[:8]),
+            (_reflected(),),
+        ),
         Codec("stun", _stun_all, _stun()),
         Codec("text", text.clean, (b"plain", "\x1b[31mred\u202e".encode())),
         Codec("twin", _twin, _twin_samples()),

@@ -64,6 +64,7 @@ class Match:
     exempt_names: tuple[str, ...] = ()
     hello: bool = False  # a ClientHello of TLS, whatever its name
     dtls: bool = False  # a ClientHello of DTLS
+    quic: bool = False  # a ClientHello in QUIC's version 1, with ``sni`` one with such a name
     fingerprint: tuple[str, ...] = ()  # of TLS or DTLS, see content.Hello
     extension: int | None = None  # that the hello has
     stun: bool = False
@@ -97,6 +98,8 @@ class Match:
     @property
     def reads_stream(self) -> bool:
         """Does it look into TCP connections?"""
+        if self.quic:
+            return False
         told = self.sni or self.host or self.dns or self.hello
         hello = self.fingerprint or self.extension is not None
         return bool(told or (hello and not self.dtls))

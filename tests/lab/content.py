@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+from aioquic.buffer import Buffer, BufferReadError
+from aioquic.quic.crypto import CryptoError, CryptoPair
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
+
 STUN_COOKIE = bytes.fromhex("2112a442")  # RFC 8489 section 5
 HANDSHAKE, CLIENT_HELLO = 22, 1  # RFC 8446 sections 5.1 and 4
 SERVER_NAME, ALPN = 0, 16  # extensions: RFC 6066 section 3, RFC 7301
@@ -154,6 +158,48 @@ def dtls_hello(payload: bytes) -> Hello | None:
     if payload[13] != CLIENT_HELLO:
         return None
     return _hello(payload[25:], dtls=True) or Hello("", "", frozenset())
+
+
+def quic_hello(payload: bytes, version: int = 1) -> Hello | None:
+    """The ClientHello in a client's first packet of this version, decrypted as anyone on the path
+    can: its keys come from an id in the clear (RFC 9001 section 5.2). One that goes on in a second
+    datagram has no name."""
+    if len(payload) < 1200 or payload[1:5] != version.to_bytes(4, "big"):
+        return None
+    buffer = Buffer(data=payload)
+    try:
+        header = pull_quic_header(buffer, host_cid_length=8)
+        if header.packet_type is not QuicPacketType.INITIAL:
+            return None
+        pair = CryptoPair()
+        pair.setup_initial(cid=header.destination_cid, is_client=False, version=version)
+        packet = payload[: header.packet_length]
+        _, plain, _ = pair.decrypt_packet(packet, buffer.tell(), 0)
+        stream = _crypto_stream(plain)
+    except (ValueError, CryptoError, BufferReadError):
+        return None
+    if len(stream) < 4 or stream[0] != CLIENT_HELLO:
+        return None
+    return _hello(stream[4:], dtls=False) or Hello("", "", frozenset())
+
+
+def _crypto_stream(plain: bytes) -> bytes:
+    """The first bytes of TLS in a packet's frames, which may come in any order (RFC 9000 19.6)."""
+    pieces: dict[int, bytes] = {}
+    buffer = Buffer(data=plain)
+    while not buffer.eof():
+        kind = buffer.pull_uint8()
+        if kind == 6:
+            offset, length = buffer.pull_uint_var(), buffer.pull_uint_var()
+            pieces[offset] = buffer.pull_bytes(length)
+        elif kind > 1:  # neither padding nor a ping
+            break
+    stream = b""
+    for offset, data in sorted(pieces.items()):
+        if offset > len(stream):
+            break
+        stream += data[len(stream) - offset :]
+    return stream
 
 
 class _Short(ValueError):

@@ -118,7 +118,8 @@ class Installed:
         self._protocols = PROTOCOLS[wanted.protocol]
         self._reads_stream, self._counts = wanted.reads_stream, wanted.counts
         # Only what the client says can trigger it, and nothing else needs to be counted.
-        said = wanted.reads_stream or wanted.dtls or wanted.direction == OUT
+        datagrams = wanted.dtls or wanted.quic
+        said = wanted.reads_stream or datagrams or wanted.direction == OUT
         self._outward = said and not wanted.counts
         self._known: dict[bytes, bool] = {}
         self._flows: dict[FlowKey, Flow] = {}
@@ -234,7 +235,7 @@ class Installed:
             looks.append(lambda packet, *_: _contains(packet.payload, parts))
         if wanted.stun:
             looks.append(lambda packet, *_: content.is_stun(packet.payload))
-        if wanted.dtls or wanted.reads_stream:
+        if wanted.dtls or wanted.quic or wanted.reads_stream:
             looks.append(lambda packet, direction, flow, now: self._reads(packet, direction, flow))
         for limit, read in (
             (
@@ -294,6 +295,8 @@ class Installed:
             wanted = self.rule.match
             if wanted.dns:
                 return content.question(packet.payload)
+            if wanted.quic:
+                return content.quic_hello(packet.payload)
             return content.dtls_hello(packet.payload) if wanted.dtls else None
         return flow.said_by(packet) if flow else None
 

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.lab import catalogue
-from tests.lab.relays import PROBES
+from tests.lab.relays import RELAYS
 from tests.lab.servers import Servers
 from tests.lab.world import ROOT, World, require
 
@@ -92,7 +92,7 @@ class Lab:
         """What a rule needs to match one messenger's calls: its relays' addresses, over UDP."""
         remote = {
             prefix
-            for probe in PROBES
+            for probe in RELAYS
             for prefix in self.catalogue.prefixes(
                 messenger=messenger, channel="call", probe=probe, transport="udp"
             )

@@ -205,6 +205,17 @@ PRESETS: dict[str, Preset] = {
             ),
         ),
     ),
+    "quic_sni": Preset(
+        "2.2 QUIC 2026, S53: every port, version 1 only, and whatever comes later restarts it",
+        ("sni",),
+        (
+            Censor(
+                match(protocol="udp", direction="out", quic=True),
+                Drop(),
+                **_flow(420, restart=True),
+            ),
+        ),
+    ),
     "wireguard": Preset(
         "2.2 WireGuard, S61: after more than two data packets",
         (),

@@ -19,6 +19,7 @@ from typing import Any
 from config import CATALOGUE_VERSION
 from probes.model import SURE, Mechanism, Proof
 from tests.lab.catalogue import Catalogue
+from tests.lab.deciding import decide
 from tests.lab.lab import Lab
 from tests.lab.path import Line
 from tests.lab.scenario import Rules, Scenario
@@ -94,21 +95,31 @@ def rehearse(lab: Lab, scenario: Scenario, profile: str, seed: int = 1) -> Found
         lab.servers.intercept()
     with tempfile.TemporaryDirectory() as directory:
         if not scenario.cold:
-            _check(lab, Path(directory), profile)
+            _check(lab, Path(directory), profile, decides=scenario.decides)
         stage = RealStage(lab, seed)
         for _, happen in scenario.happens:
             happen(stage)
-        document = _check(lab, Path(directory), profile, cold=scenario.cold)
+        cold, decides = scenario.cold, scenario.decides
+        document = _check(lab, Path(directory), profile, cold=cold, decides=decides)
     lab.restore()
     _judge(found, scenario, document)
     return found
 
 
-def _check(lab: Lab, directory: Path, profile: str, *, cold: bool = False) -> Any:
+def _check(
+    lab: Lab,
+    directory: Path,
+    profile: str,
+    *,
+    cold: bool = False,
+    decides: tuple[str, ...] = (),
+) -> Any:
     sections: dict[str, Any] = {} if cold else {"calibration": [_calibrated(lab, directory)]}
     if profile == "research":
         sections |= {"profile": profile, "risks": "accepted"}
     file = lab.configuration(directory, **sections)
+    if decides:
+        decide(directory / "messengers", decides)
     process = lab.agent(
         ["check", "--json", "--config", str(file)],
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from tests.lab.catalogue import Catalogue
 from tests.lab.censor import Censor
 from tests.lab.path import Line
-from tests.lab.relays import PROBES
+from tests.lab.relays import RELAYS
 
 LAST_HOP = 5
 """Behind it are the servers: a rule there is a server's own doing."""
@@ -68,6 +68,7 @@ class Scenario:
     ``transfers``: minutes between two, where they decide (the schedule's six hours would make one
     run a day long). ``virtual``: why it cannot be played in the namespaces. ``cold``: without a
     healthy start. ``most``: seeds that are enough.
+    ``decides``: kinds of probe that decide by a messenger file of one's own (deciding.py).
     """
 
     name: str
@@ -84,6 +85,7 @@ class Scenario:
     virtual: str = ""
     ipv6: bool = False
     cold: bool = False
+    decides: tuple[str, ...] = ()
     most: int = 1_000_000
     tags: frozenset[str] = field(default_factory=frozenset)
 
@@ -101,7 +103,7 @@ def prefixes(stage: Stage, **wanted: str) -> tuple[str, ...]:
 def relays(stage: Stage, messenger: str = "telegram") -> tuple[str, ...]:
     """A messenger's call relays over UDP."""
     wanted = {"messenger": messenger, "channel": "call", "transport": "udp"}
-    found = {p for probe in PROBES for p in stage.catalogue.prefixes(probe=probe, **wanted)}
+    found = {p for probe in RELAYS for p in stage.catalogue.prefixes(probe=probe, **wanted)}
     return tuple(sorted(found))
 
 

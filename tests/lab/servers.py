@@ -15,7 +15,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from tests.lab import greeters, interceptor, names, relays, web
+from probes.wire import quic, reflector
+from tests.lab import greeters, interceptor, names, peertags, quicserver, relays, web
 from tests.lab.catalogue import Catalogue
 from tests.lab.certificates import Authority
 from tests.lab.names import Resolver
@@ -49,7 +50,7 @@ class Servers:
         self.greeting = greeters.places(self.catalogue.targets)
         waits = [*self._start_resolvers(), *self._start_relays()]
         waits += [*self._start_greeters(), *self._start_web()]
-        waits += self._start_sink()
+        waits += self._start_sink() + self._start_reflectors() + self._start_quic()
         for name, happened in waits:
             self._wait(name, happened)
 
@@ -169,14 +170,31 @@ class Servers:
             for address in self._families(target.addresses)
         }
         places = sorted(wanted - taken)
-        if not places:
-            return []
-        file = self.directory / "sink.txt"
+        return self._ours("sink", places, connects) if places else []
+
+    def _start_reflectors(self) -> list[Wait]:
+        places = peertags.places(self.catalogue.targets, ipv6=self.world.ipv6)
+        return self._ours("peertags", places, pings) if places else []
+
+    def _start_quic(self) -> list[Wait]:
+        waits: list[Wait] = []
+        for owner in quicserver.owners(self.catalogue.targets, ipv6=self.world.ipv6):
+            pair = self.authority.issue(owner.slug, owner.names)
+            given = (str(pair.chain), str(pair.key))
+            waits += self._ours("quicserver", owner.places, negotiates, *given, name=owner.slug)
+        return waits
+
+    def _ours(
+        self, module: str, places: Sequence[Place], works: Works, *arguments: str, name: str = ""
+    ) -> list[Wait]:
+        """A program of the lab's own, which reads where it shall listen."""
+        name = name or module
+        file = self.directory / f"{name}.txt"
         file.write_text("".join(f"{a} {port}\n" for a, port in places), encoding="ascii")
         with file.open("rb") as given:
-            command = [sys.executable, str(Path(__file__).with_name("sink.py"))]
-            self._run("sink", command, stdin=given)
-        return [("sink", partial(connects, place)) for place in places]
+            command = [sys.executable, "-m", f"tests.lab.{module}", *arguments]
+            self._run(name, command, given, ROOT)
+        return [(name, partial(works, place)) for place in places]
 
     # Processes
 
@@ -209,6 +227,7 @@ class Servers:
 
 
 Wait = tuple[str, Callable[[], bool]]
+Works = Callable[[Place], bool]
 
 
 # Does a server answer? Asked in the servers' namespace, so no path can disturb it.
@@ -237,3 +256,25 @@ def binds(place: Place) -> bool:
         request = BINDING_REQUEST + secrets.token_bytes(12)
         sock.send(request)
         return sock.recv(2048)[4:20] == request[4:20]
+
+
+def pings(place: Place) -> bool:
+    """Does a reflector know the id of a ping?"""
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    tag, query = secrets.token_bytes(reflector.TAG), secrets.token_bytes(reflector.QUERY)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(place)
+        sock.send(reflector.ping(tag, query))
+        return reflector.answers(sock.recv(2048), query)
+
+
+def negotiates(place: Place) -> bool:
+    """Does a QUIC server tell its versions?"""
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    ids = quic.Ids(secrets.token_bytes(8), secrets.token_bytes(8))
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(place)
+        sock.send(quic.ping(ids, secrets.token_bytes(quic.SMALLEST)))
+        return quic.V1 in quic.read(sock.recv(2048), ids, quic.RESERVED).versions

@@ -8,6 +8,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probes.net.quic import Handshake
+from probes.wire import quic
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
 from tests.lab.censor import Censor, match
@@ -60,6 +62,11 @@ def dtls_hello(
     length = len(body).to_bytes(3, "big")
     handshake = b"\1" + length + b"\0\0" + b"\0\0\0" + length + body
     return b"\x16\xfe\xff" + bytes(8) + len(handshake).to_bytes(2, "big") + handshake
+
+
+def quic_hello(name: str, version: int = quic.V1) -> bytes:
+    """The first packet of a QUIC client."""
+    return Handshake(name, version, ("h3",)).start(0.0)[0]
 
 
 class Talk:

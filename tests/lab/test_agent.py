@@ -35,7 +35,13 @@ than the design's four minutes."""
 PATIENCE = 120
 """Seconds that a test waits for what must come; how soon it came is counted in rounds."""
 
-DRESSES = {"stun": ["bare"], "turn": [""], "dtls": ["openssl", "browser"], "dns": [""]}
+DRESSES = {
+    "stun": ["bare"],
+    "turn": [""],
+    "dtls": ["openssl", "browser"],
+    "dns": [""],
+    "reflector": [""],
+}
 
 Statuses = dict[tuple[str, str], str]
 

@@ -49,6 +49,7 @@ from tests.lab.talk import (
     opened,
     passed,
     path,
+    quic_hello,
 )
 from tests.lab.world import CLIENT_V4, HOPS
 
@@ -66,6 +67,7 @@ QUIC_INITIAL = b"\xc3\0\0\0\1" + bytes(1195)
         ({"stun": True}, b"\x80" + STUN_REQUEST[1:], False),
         ({"dtls": True}, dtls_hello(), True),
         ({"dtls": True}, STUN_REQUEST, False),
+        ({"quic": True}, QUIC_INITIAL, False),
         ({"dns": "*.example"}, dns_query("blocked.example"), True),
         ({"dns": "*.example"}, dns_query("blocked.test"), False),
         ({"dns": "blocked.example"}, dns_query("BLOCKED.example"), True),
@@ -85,6 +87,21 @@ QUIC_INITIAL = b"\xc3\0\0\0\1" + bytes(1195)
 def test_what_a_datagram_shows(fields: dict[str, Any], payload: bytes, hit: bool) -> None:
     talk = Talk(path(Censor(match(**fields), Drop())), server_port=3478)
     assert passed(talk.sends(OUT, payload), OUT) is not hit
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "hit"),
+    [
+        ({"quic": True, "sni": "*.example"}, "blocked.example", True),
+        ({"quic": True, "sni": "*.example"}, "other.test", False),
+        ({"quic": True}, "other.test", True),
+        ({"sni": "*.example"}, "blocked.example", False),
+    ],
+)
+def test_what_a_first_packet_of_quic_shows(fields: dict[str, Any], name: str, hit: bool) -> None:
+    talk = Talk(path(Censor(match(**fields), Drop())))
+    assert passed(talk.sends(OUT, quic_hello(name)), OUT) is not hit
+    assert passed(talk.sends(IN, quic_hello(name)), IN), "a server says no hello"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import itertools
 from typing import Any
 
 import pytest
+from aioquic.quic.crypto import CipherSuite, CryptoPair, derive_key_iv_hp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.wire import quic
 from tests.lab import content
 from tests.lab.actions import IN, OUT, Drop
 from tests.lab.censor import Censor, match
@@ -27,6 +29,7 @@ from tests.lab.talk import (
     opened,
     passed,
     path,
+    quic_hello,
 )
 
 
@@ -134,6 +137,33 @@ def test_a_dtls_hello_has_a_fingerprint_too() -> None:
     assert passed(talk.sends(IN, dtls_hello()), IN)
 
 
+def test_the_keys_of_a_first_packet_are_those_of_the_rfc() -> None:
+    """RFC 9001 appendix A.1: what anyone on the path derives from the id in the clear."""
+    pair = CryptoPair()
+    pair.setup_initial(cid=bytes.fromhex("8394c8f03e515708"), is_client=True, version=quic.V1)
+    keys = derive_key_iv_hp(
+        cipher_suite=CipherSuite.AES_128_GCM_SHA256, secret=pair.send.secret, version=quic.V1
+    )
+    assert [key.hex() for key in keys] == [
+        "1f369613dd76d5467730efcbe3b1a22d",
+        "fa044b2f42a3fd3b46fb255c",
+        "9f50449e04a0e810283a1e9933adedd2",
+    ]
+
+
+def test_a_name_is_read_out_of_quic() -> None:
+    hello = quic_hello("web.whatsapp.com")
+    read = content.quic_hello(hello)
+    assert read is not None
+    assert read.name == "web.whatsapp.com"
+    assert read.fingerprint
+    assert content.quic_hello(quic_hello("web.whatsapp.com", quic.V2)) is None
+    assert content.quic_hello(hello[:1199]) is None
+    changed = hello[:100] + bytes([hello[100] ^ 1]) + hello[101:]
+    assert content.quic_hello(changed) is None
+    assert content.quic_hello(b"\xc3\0\0\0\1" + bytes(1195)) is None
+
+
 @pytest.mark.parametrize(
     ("stream", "said", "end"),
     [
@@ -197,4 +227,5 @@ def test_no_bytes_crash_the_readers(noise: bytes, start: bytes) -> None:
         content.opening(data)
         content.question(data)
         content.dtls_hello(data)
+        content.quic_hello((b"\xc3\0\0\0\1" + data).ljust(1200, b"\0"))
         content.is_stun(data)

@@ -8,7 +8,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from probes.wire import rtp
+from probes.wire import quic, rtp
 from tests.lab import interceptor
 from tests.lab import packet as packets
 from tests.lab.actions import IN, OUT
@@ -26,6 +26,7 @@ from tests.lab.talk import (
     dtls_hello,
     passed,
     path,
+    quic_hello,
 )
 from tests.lab.world import RESOLVER_V4
 
@@ -144,6 +145,24 @@ def test_what_a_datagram_meets(
     fate = Talk(path(*preset(name, **fields)), server_port=port).sends(OUT, said)
     words = {(True, False): "ok", (False, True): "forged", (True, True): "both"}
     assert words.get((passed(fate, OUT), bool(arrivals(fate, IN))), "silent") == seen
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "port", "seen"),
+    [
+        ("a.example", quic.V1, 8443, False),
+        ("b.example", quic.V1, 443, True),
+        ("a.example", quic.V2, 443, True),
+    ],
+)
+def test_a_name_in_quic(said: str, version: int, port: int, seen: bool) -> None:
+    """Its flow is dead both ways from then on, and stays so while anything is sent."""
+    talk = Talk(path(*preset("quic_sni", sni="a.example")), server_port=port)
+    assert passed(talk.sends(OUT, quic_hello(said, version)), OUT) is seen
+    for now in (400.0, 800.0):
+        assert passed(talk.sends(OUT, b"\x40" + bytes(40), now), OUT) is seen
+    assert passed(talk.sends(IN, b"\x40" + bytes(40), 801.0), IN) is seen
+    assert passed(talk.sends(IN, b"\x40" + bytes(40), 1230.0), IN)
 
 
 def test_the_nxdomain_over_udp_and_the_truth_over_tcp() -> None:

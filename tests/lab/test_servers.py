@@ -222,6 +222,13 @@ def test_every_turn_target_asks_for_credentials_in_its_realm(lab: Lab) -> None:
         assert target.fields.get("realm", "").encode() in answer
 
 
+def test_every_reflector_answers_its_ping(lab: Lab) -> None:
+    asked = relay_targets(lab, "reflector")
+    assert asked
+    for target, address in asked:
+        assert lab.world.call(servers.pings, (address, target.port)), target.name
+
+
 def test_every_dtls_target_shakes_hands(lab: Lab) -> None:
     asked = relay_targets(lab, "dtls")
     assert asked

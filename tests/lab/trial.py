@@ -139,11 +139,12 @@ def started(
     ipv6: bool = False,
     cold: bool = False,
     transfers: float | None = None,
+    decides: tuple[str, ...] = (),
 ) -> Started:
     rng = random.Random(seed)
     world = VirtualWorld(seed, line=line_of(rng), ipv6=ipv6)
     world.__enter__()
-    agent = Agent(world, shuffled(configuration(profile, directory, transfers), rng))
+    agent = Agent(world, shuffled(configuration(profile, directory, transfers, decides), rng))
     if not cold:
         world.run(agent.rounds(world.clock.now + HEALTHY))
     return Started(world, agent, profile, world.clock.now)

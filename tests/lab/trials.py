@@ -31,6 +31,7 @@ class Group:
     ipv6: bool
     cold: bool
     transfers: float | None
+    decides: tuple[str, ...]
     runs: tuple[tuple[str, int], ...]
 
 
@@ -38,9 +39,9 @@ def groups(
     scenarios: Iterable[Scenario], profile: str, seeds: Sequence[int], size: int
 ) -> list[Group]:
     """``size`` seeds of every scenario share a start, and what kind of line it is."""
-    kinds: dict[tuple[bool, bool, float | None], list[Scenario]] = {}
+    kinds: dict[tuple[bool, bool, float | None, tuple[str, ...]], list[Scenario]] = {}
     for s in scenarios:
-        kinds.setdefault((s.ipv6, s.cold, s.transfers), []).append(s)
+        kinds.setdefault((s.ipv6, s.cold, s.transfers, s.decides), []).append(s)
     return [
         Group(profile, seeds[at], *kind, runs)
         for at in range(0, len(seeds), size)
@@ -92,6 +93,7 @@ def play_group(group: Group) -> Iterator[Found]:
             ipv6=group.ipv6,
             cold=group.cold,
             transfers=group.transfers,
+            decides=group.decides,
         )
         gc.collect()
         gc.freeze()  # or every copy would copy it all

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
+import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from OpenSSL import SSL
 
+from agent.case import symptom_of
 from probes.dtls import DtlsProbe
-from probes.model import Failure, Observation, Step
+from probes.model import Failure, Observation, Step, Target
 from probes.net.environment import Environment
+from probes.registry import needs_research
+from probes.wire import dtls
 from probes.wire.dtls import Dress
 from tests.probes.certificates import NAME, Certificate
 from tests.probes.conftest import Relay
@@ -183,3 +190,154 @@ async def test_openssl_answers(env: Environment, good: Certificate) -> None:
 def is_bound(port: int) -> bool:
     rows = [r for t in ("udp", "udp6") for r in Path(f"/proc/net/{t}").read_text().splitlines()]
     return any(f":{port:04X}" in row.split()[1] for row in rows)
+
+
+# A whole handshake, to the certificate
+
+
+def sha256(certificate: Certificate) -> str:
+    pem = certificate.chain.read_text()
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+
+class Server:
+    """A DTLS server on OpenSSL between memory BIOs, one session for each client."""
+
+    def __init__(self, certificate: Certificate, cipher: bytes = b"") -> None:
+        self.context = SSL.Context(SSL.DTLS_SERVER_METHOD)
+        self.context.use_certificate_chain_file(str(certificate.chain))
+        self.context.use_privatekey_file(str(certificate.key))
+        if cipher:
+            self.context.set_cipher_list(cipher)
+        self.session: SSL.Connection | None = None
+        self.finished = False
+
+    def __call__(self, _number: int, data: bytes) -> Reply:
+        if self.session is None:
+            self.session = SSL.Connection(self.context, None)
+            self.session.set_accept_state()
+            self.session.set_ciphertext_mtu(1200)
+        self.session.bio_write(data)
+        try:
+            if self.finished:
+                self.session.recv(100)
+            self.session.do_handshake()
+            self.finished = True
+        except SSL.Error:
+            pass
+        try:
+            return dtls.split(self.session.bio_read(65536))
+        except SSL.WantReadError:
+            return []
+
+
+@pytest.mark.parametrize("dress", Dress)
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_whole_handshake(
+    env: Environment, good: Certificate, dress: Dress, host: str
+) -> None:
+    answer = Server(good)
+    probe = DtlsProbe(dress, fingerprint=sha256(good))
+    async with udp_server(answer, host) as server:
+        seen = await observe(probe, server.port, env, address=host, timeout=COUNTED)
+    assert seen.ok, seen.failed
+    assert [step.step for step in seen.steps] == [Step.EXCHANGE]
+    assert answer.finished, "the server has seen our Finished"
+    assert len(set(server.peers)) == 1
+    assert seen.facts["fingerprint_matches"] is True
+    assert seen.facts["certificate_sha256"] == sha256(good)
+    assert seen.facts["certificate_names"] == NAME
+    assert seen.facts["dtls_version"] == "DTLSv1.2"
+    assert seen.facts["dtls_cipher"]
+    assert seen.facts["rtt_seconds"] > 0
+    assert seen.facts["retransmissions"] == 0
+
+
+async def test_another_certificate_than_the_pinned_one(env: Environment, good: Certificate) -> None:
+    probe = DtlsProbe(fingerprint="00" * 32)
+    async with udp_server(Server(good)) as server:
+        seen = await observe(probe, server.port, env, timeout=COUNTED)
+    assert seen.failed.failure is Failure.BAD_CERTIFICATE
+    assert seen.facts["fingerprint_matches"] is False
+    assert seen.facts["certificate_sha256"] == sha256(good)
+    assert not seen.works
+
+
+async def test_a_whole_handshake_without_a_pin(env: Environment, good: Certificate) -> None:
+    async with udp_server(Server(good)) as server:
+        seen = await observe(DtlsProbe(whole=True), server.port, env, timeout=COUNTED)
+    assert seen.ok
+    assert "fingerprint_matches" not in seen.facts
+
+
+class HalfWay(Server):
+    """Falls silent after its first flight."""
+
+    def __call__(self, number: int, data: bytes) -> Reply:
+        return super().__call__(number, data) if number == 0 else []
+
+
+async def test_a_handshake_that_stops_half_way_is_no_silence(
+    env: Environment, good: Certificate
+) -> None:
+    async with udp_server(HalfWay(good)) as server:
+        seen = await observe(DtlsProbe(whole=True), server.port, env, timeout=0.4)
+    assert seen.failed.failure is Failure.TIMEOUT
+    assert seen.facts["dtls_version"] == "DTLSv1.2"
+    assert symptom_of(replace(seen, target=Target("m", "call", "d", "dtls"))) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "failure"),
+    [
+        (silent, Failure.TIMEOUT),
+        (echo, Failure.BAD_REPLY),
+        (lambda n, data: [ALERT], Failure.TLS_ALERT),
+        (lambda n, data: [b"\x01\x01 garbage"], Failure.BAD_REPLY),
+        (lambda n, data: [b"HTTP/1.1 400 Bad Request\r\n\r\n"], Failure.BAD_REPLY),
+        (lambda n, data: [HELLO_VERIFY[:-2]], Failure.TRUNCATED),
+        (lambda n, data: [b""], Failure.TRUNCATED),
+        (lambda n, data: [HELLO_VERIFY[:11] + b"\xff\xff" + bytes(99)], Failure.OVERSIZED),
+        (lambda n, data: [HELLO_VERIFY + bytes(60_000)], Failure.OVERSIZED),
+        (lambda n, data: [SERVER_HELLO], Failure.BAD_REPLY),  # of which no library makes anything
+    ],
+)
+async def test_each_misbehaviour_of_a_whole_handshake_has_its_word(
+    env: Environment, answer: Answer, failure: Failure
+) -> None:
+    async with udp_server(answer) as server:
+        seen = await observe(DtlsProbe(whole=True), server.port, env, timeout=0.3)
+    assert seen.failed is not None
+    assert seen.failed.failure is failure
+    assert seen.works is (failure is Failure.TLS_ALERT)
+
+
+async def test_no_suite_in_common_is_the_servers_alert(env: Environment, good: Certificate) -> None:
+    async with udp_server(Server(good, b"ECDHE-RSA-AES128-SHA256")) as server:
+        seen = await observe(DtlsProbe(whole=True), server.port, env, timeout=COUNTED)
+    assert seen.failed.failure is Failure.TLS_ALERT
+    assert seen.facts["dtls_alert"] == "handshake_failure"
+
+
+async def test_a_whole_handshake_with_a_closed_port(env: Environment) -> None:
+    port = closed_port(socket.SOCK_DGRAM)
+    seen = await observe(DtlsProbe(whole=True), port, env, timeout=SHORT)
+    assert seen.failed.failure is Failure.REFUSED
+
+
+@pytest.mark.parametrize("dress", Dress)
+async def test_a_whole_handshake_with_coturn(
+    env: Environment, relay: Relay, good: Certificate, dress: Dress
+) -> None:
+    """It asks for a cookie first."""
+    probe = DtlsProbe(dress, fingerprint=sha256(good))
+    seen = await observe(probe, relay.port, env, timeout=3.0)
+    assert seen.ok, seen.failed
+    assert seen.facts["fingerprint_matches"] is True
+
+
+def test_only_a_whole_handshake_is_research() -> None:
+    assert not needs_research(DtlsProbe(Dress.PION))
+    assert needs_research(DtlsProbe(whole=True))
+    assert needs_research(DtlsProbe(fingerprint="00" * 32))
+    assert DtlsProbe().subject("h") != DtlsProbe(whole=True).subject("h")

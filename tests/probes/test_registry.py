@@ -26,6 +26,8 @@ def test_every_kind_is_found() -> None:
         "stun",
         "turn",
         "dtls",
+        "quic",
+        "reflector",
         "transfer",
         "media",
         "mtproto",
@@ -41,7 +43,7 @@ def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
     made = PROBES[kind](**NEEDED.get(kind, {}))
     assert made.kind == kind
     assert made.takes == {"https": "url", "transfer": "url", "dns": "resolver"}.get(kind, "host")
-    assert 1 <= made.packets_per_run <= 5
+    assert 1 <= made.packets_per_run <= (20 if kind == "quic" else 5)
     most = 1_300_000 if needs_research(made) else 40_000
     assert 100 < made.bytes_per_run < most
     assert isinstance(made.handshake, bool)
@@ -59,6 +61,8 @@ def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
         ("https", {"url": "https://x.test/"}, True),
         ("https", {"url": "http://x.test/"}, False),
         ("stun", {}, False),
+        ("reflector", {}, False),
+        ("quic", {}, True),
         ("stun", {"transport": "tls"}, True),
         ("turn", {"transport": "tcp"}, False),
         ("turn", {"transport": "tls"}, True),
@@ -74,7 +78,7 @@ def test_public_key_work_is_declared_and_costs_more(
     assert (made.bytes_per_run >= 2000) is handshake
 
 
-def test_only_transfers_and_calls_are_kept_for_research() -> None:
+def test_what_is_kept_for_research() -> None:
     made = {kind: probe(**NEEDED.get(kind, {})) for kind, probe in PROBES.items()}
     kept = [kind for kind, probe in made.items() if needs_research(probe)]
-    assert sorted(kept) == ["call", "transfer"]
+    assert sorted(kept) == ["call", "quic", "transfer"]

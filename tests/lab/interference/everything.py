@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from tests.lab.interference import addresses, flows, greetings, names, together, words
+from tests.lab.interference import addresses, datagrams, flows, greetings, names, together, words
 
-ALL = (*addresses.ALL, *names.ALL, *greetings.ALL, *flows.ALL, *together.ALL, *words.ALL)
+ALL = (
+    *(*addresses.ALL, *names.ALL, *greetings.ALL, *flows.ALL, *together.ALL),
+    *(*words.ALL, *datagrams.ALL),
+)

@@ -94,7 +94,7 @@ _FLOWS = (
     ),
     one(
         "QUIC of 2022 dropped",
-        "S52: nobody here asks over QUIC yet",
+        "S52: no page is lost to who asks over TCP",
         on(lambda s: preset("quic_v1")),
         says(WEB, "ok"),
         says(CALL, "ok"),

@@ -7,11 +7,13 @@ last hop, so that a scenario is declared once for both labs.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import ipaddress
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from functools import lru_cache
 from ipaddress import ip_address
@@ -24,7 +26,16 @@ import dns.rrset
 
 from agent.twin import Twin
 from probes.wire import stun
-from tests.lab import content, greeters, interceptor, names, relays, web
+from tests.lab import (
+    content,
+    greeters,
+    interceptor,
+    names,
+    peertags,
+    quicserver,
+    relays,
+    web,
+)
 from tests.lab.actions import IN
 from tests.lab.catalogue import Catalogue
 from tests.lab.noise import DAY, Vault
@@ -106,6 +117,12 @@ class Internet:
             for address, port in operator.places:
                 self.datagrams[packed(address), port] = answer
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
+        for address, port in peertags.places(catalogue.targets, ipv6=True):
+            self.datagrams[packed(address), port] = self._reflector
+        for owner in quicserver.owners(catalogue.targets, ipv6=True):
+            spoken = Quic(kernel=self.kernel, owner=owner)
+            for address, port in owner.places:
+                self.datagrams[packed(address), port] = spoken.at((packed(address), port))
         self._web(web.hosts(self.catalogue.targets))
         for (address, port), kind in greeters.places(catalogue.targets).items():
             self._at(address, port, lambda c, kind=kind: Greeter(c, kind))
@@ -162,6 +179,10 @@ class Internet:
             return []
 
         return answer
+
+    def _reflector(self, data: bytes, source: Place) -> list[bytes]:
+        address = str(ipaddress.ip_address(source[0]))
+        return peertags.answer(data, address, source[1], self.kernel.loop.clock.true)
 
     def _web(self, hosts: Sequence[web.Host]) -> None:
         owners: dict[str, set[str]] = {}
@@ -264,6 +285,42 @@ class Internet:
 
     def date(self) -> str:
         return formatdate(self.kernel.loop.clock.true, usegmt=True)
+
+
+@dataclass(slots=True)
+class Quic:
+    """An owner's QUIC servers, whose cryptography is real. Made when one is first asked."""
+
+    kernel: Kernel
+    owner: quicserver.Owner
+    servers: dict[Place, quicserver.Server] = field(default_factory=dict)
+    timers: dict[Place, asyncio.TimerHandle] = field(default_factory=dict)
+
+    def at(self, place: Place) -> Datagrams:
+        def answer(data: bytes, source: Place) -> list[bytes]:
+            server = self._server(place)
+            self._send(place, server.datagram(data, source, self.kernel.loop.time()))
+            return []
+
+        return answer
+
+    def _server(self, place: Place) -> quicserver.Server:
+        if place not in self.servers:
+            pair = secrecy.pair(self.owner.slug, self.owner.names)
+            self.servers[place] = quicserver.Server(pair.chain, pair.key)
+        return self.servers[place]
+
+    def _send(self, place: Place, sent: list[quicserver.Sent]) -> None:
+        for data, source in sent:
+            self.kernel.datagram(IN, (*place, *source), data)  # type: ignore[arg-type] # ours
+        if place in self.timers:
+            self.timers.pop(place).cancel()
+        loop, server = self.kernel.loop, self.servers[place]
+        timer = server.timer()
+        if timer is not None:
+            self.timers[place] = loop.call_at(
+                timer, lambda: self._send(place, server.expire(loop.time()))
+            )
 
 
 class Conversation:

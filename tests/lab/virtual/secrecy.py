@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from probes.net import tls
 from tests.lab import content, interceptor
 from tests.lab.catalogue import is_literal
-from tests.lab.certificates import Authority
+from tests.lab.certificates import Authority, Pair
 
 HANDSHAKE, ALERT, DATA, CHANGE = 22, 21, 23, 20
 FLIGHT = 1_500
@@ -32,6 +32,7 @@ TICKETS = 2 * 255
 TAG = 17
 _UNKNOWN_ISSUER, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 20, 10, 62, 64  # OpenSSL's x509_vfy.h
 
+LAB = "callpath lab authority"
 _context, _believing = tls.context, tls.believing
 
 
@@ -54,9 +55,7 @@ def _authority(name: str) -> Authority:
 
 
 @cache
-def issued(
-    stem: str, names: tuple[str, ...], authority: str = "callpath lab authority"
-) -> Certificate:
+def issued(stem: str, names: tuple[str, ...], authority: str = LAB) -> Certificate:
     pair = _authority(authority).issue(stem.replace("/", "-"), names)
     leaf = x509.load_pem_x509_certificate(pair.chain.read_bytes())
     der = leaf.public_bytes(Encoding.DER)
@@ -64,6 +63,16 @@ def issued(
     trusted = authority != interceptor.AUTHORITY
     made = _known[der] = Certificate(der, names, trusted, until)
     return made
+
+
+def pair(stem: str, names: tuple[str, ...]) -> Pair:
+    """A certificate and its key for what is encrypted in earnest."""
+    return _authority(LAB).issue(stem, names)
+
+
+def root() -> Path:
+    """What verifies those."""
+    return _authority(LAB).root
 
 
 def shown(stem: str, names: tuple[str, ...]) -> Callable[[str], Certificate]:

@@ -25,6 +25,7 @@ from config.model import Config
 from exporters.feed import AgentFigures
 from probes.net import address, datagram, knock, stream, tls, udp
 from tests.lab import catalogue
+from tests.lab.deciding import decide
 from tests.lab.path import Line, Path
 from tests.lab.talk import ROUTERS
 from tests.lab.virtual import secrecy
@@ -61,17 +62,25 @@ def shipped() -> catalogue.Catalogue:
 
 
 @cache
-def configuration(profile: str, directory: File, transfers: float | None = None) -> Config:
+def configuration(
+    profile: str,
+    directory: File,
+    transfers: float | None = None,
+    decides: tuple[str, ...] = (),
+) -> Config:
     """The shipped schedule; ``transfers``: minutes between two of them instead, within a budget
-    that allows it. The profile ``twin`` is research with a server of its own, and streams in a
-    voice's rhythm to Telegram's relays."""
+    that allows it; ``decides`` as of a scenario. The profile ``twin`` is research with a server of
+    its own, and streams in a voice's rhythm to Telegram's relays."""
     file = directory / f"{profile}.yaml"
     own = profile == "twin"
+    folder = catalogue.with_root(directory, VAULT.root_hex)
+    if decides:
+        decide(folder, decides)
     text = (
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {'research' if own else profile}\n"
         f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
-        f"messenger_dirs: [{catalogue.with_root(directory, VAULT.root_hex)}]\n"
+        f"messenger_dirs: [{folder}]\n"
     )
     if profile != "client":
         text += "risks: accepted\n"
@@ -190,6 +199,7 @@ class Agent:
     def _core(self) -> Core:
         core = Core(self.config, self.store, AgentFigures(), lambda update: None)
         core.env.streams = self.world.streams
+        core.env.tls_ca_file = str(secrecy.root())
         return core
 
     async def rounds(self, until: float, after: Callable[[str, Any], None] = _nobody) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import strategies as st
 
@@ -22,6 +24,23 @@ def damaged(draw, valid: bytes) -> bytes:
         elif kind == "insert":
             data[at:at] = draw(st.binary(min_size=1, max_size=8))
         else:
+            del data[at:]
+    return bytes(data)
+
+
+def broken(valid: bytes, rng: random.Random) -> bytes:
+    """The same by a generator's dice, for bytes that are not the same in every run."""
+    data = bytearray(valid)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.choice(("flip", "remove", "insert", "end"))
+        if kind == "flip" and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == "remove":
+            del data[at : at + rng.randint(1, 8)]
+        elif kind == "insert":
+            data[at:at] = rng.randbytes(rng.randint(1, 8))
+        elif kind == "end" and rng.random() < 0.3:
             del data[at:]
     return bytes(data)
 

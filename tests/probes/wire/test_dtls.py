@@ -76,6 +76,15 @@ def test_the_openssl_hello():
     assert extensions[10].hex(" ", 2) == "000a 001d 0017 001e 0019 0018"
 
 
+def test_the_hello_of_pion():
+    hello = client_hello(Dress.PION, RANDOM)
+    assert hello[:3] == b"\x16\xfe\xfd"
+    ciphers, extensions = parts(hello[:1] + b"\xfe\xff" + hello[3:])
+    assert len(hello) == 149
+    assert ciphers.hex(" ", 2) == "c02b c02f cca9 cca8 c00a c014 c02c c030"
+    assert list(extensions) == [13, 0xFF01, 10, 11, 14, 23]
+
+
 def test_the_browser_hello():
     hello = client_hello(Dress.BROWSER, RANDOM)
     ciphers, extensions = parts(hello)
@@ -290,3 +299,59 @@ def test_our_openssl_hello_is_what_openssl_sends():
         assert ours == theirs
     else:  # later ones add groups and signature algorithms, not ciphers
         assert ours[59:120] == theirs[59:120]
+
+
+# A handshake under way
+
+
+ENCRYPTED = record(bytes(40), epoch=1, number=0)
+
+
+def test_records_of_a_flight_become_datagrams():
+    assert dtls.split(HELLO + CERTIFICATE + ENCRYPTED) == [HELLO, CERTIFICATE, ENCRYPTED]
+
+
+@pytest.mark.parametrize("data", [VERIFY, HELLO + CERTIFICATE, ENCRYPTED, record(b"\1", 20)])
+def test_what_a_handshake_may_bring(data):
+    assert dtls.check(data) == ""
+
+
+def test_a_fatal_alert_in_the_clear_is_named():
+    assert dtls.check(HELLO + ALERT) == "handshake_failure"
+    assert dtls.check(record(b"\1\0", content_type=21)) == "", "a warning is none"
+    assert dtls.check(record(b"\2\x28", content_type=21, epoch=1)) == "", "encrypted"
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", Failure.TRUNCATED),
+        (HELLO[:12], Failure.TRUNCATED),
+        (HELLO[:-1], Failure.TRUNCATED),
+        (HELLO + CERTIFICATE[:-1], Failure.TRUNCATED),
+        (client_hello(Dress.BROWSER, RANDOM), Failure.BAD_REPLY),
+        (b"\x01\x01" + bytes(30), Failure.BAD_REPLY),
+        (b"\x16\x03\x03" + bytes(30), Failure.BAD_REPLY),
+        (HELLO[:11] + b"\xff\xff" + bytes(99), Failure.OVERSIZED),
+        (HELLO + bytes(dtls.MAX_DATAGRAM), Failure.OVERSIZED),
+        (record(b"\2", content_type=21), Failure.BAD_REPLY),
+    ],
+)
+def test_what_a_handshake_may_not_bring(data, word):
+    with pytest.raises(WireError) as caught:
+        dtls.check(data)
+    assert caught.value.failure is word
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes_of_a_handshake(data):
+    with contextlib.suppress(WireError):
+        dtls.check(data)
+
+
+@given(st.data())
+def test_damaged_flights(mutated, data):
+    changed = data.draw(mutated(VERIFY + HELLO + CERTIFICATE + ENCRYPTED))
+    with contextlib.suppress(WireError):
+        dtls.check(changed)
+        assert b"".join(dtls.split(changed)) == changed
