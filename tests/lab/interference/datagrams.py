@@ -9,7 +9,7 @@ from probes.wire import dtls
 from tests.lab import content
 from tests.lab.actions import Drop
 from tests.lab.censor import Censor, match
-from tests.lab.happenings import CALL, SLOW, WA_CALL, WA_CHAT, WA_MEDIA, WEB, on, one, web
+from tests.lab.happenings import SLOW, WA_CALL, WA_CHAT, WA_MEDIA, WEB, on, one, web
 from tests.lab.presets import preset
 from tests.lab.scenario import WHATSAPP, Expected, Rules, Scenario, Stage, relays, says
 
@@ -42,7 +42,6 @@ ALL = (
         "S57; STUN passes to the same relays",
         on(lambda s: preset("dtls")),
         says(WA_CALL, "degraded", "udp_dtls_signature"),
-        says(CALL, "ok"),
         decides=DTLS,
         goal=SLOW,
     ),
@@ -51,7 +50,6 @@ ALL = (
         "2.2 DTLS: by fingerprint, a browser's; OpenSSL's passes",
         on(fingerprinted),
         says(WA_CALL, "degraded", "udp_dtls_signature"),
-        says(CALL, "ok"),
         decides=DTLS,
         goal=SLOW,
     ),
@@ -60,7 +58,6 @@ ALL = (
         "by address: no signature",
         on(lambda s: preset("ip_drop", remote=relays(s, "whatsapp"), protocol="udp")),
         says(WA_CALL, "blocked", "udp_relay_block"),
-        says(CALL, "ok"),
         decides=DTLS,
         goal=SLOW,
     ),
