@@ -124,9 +124,10 @@ class Core:
         current = [e for e in evidence if e.config.target.name not in ran.unfinished]
         heard = self._heard_lately(evidence, now)
         judgement = judge(rounds.control_results(current, heard), self._surroundings(mapped, ran))
-        if judgement.families:
-            self.families = judgement.families
+        self.families = judgement.families or self.families
         self.judgement = judgement
+        if judgement.masks or not judgement.abroad or beat.spoiled:
+            rounds.void_streams(self.runners.values())
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
@@ -140,8 +141,7 @@ class Core:
         self.figures.rounds[CONTROL] += 1
         self._note(ran, self.controls, evidence, judgement)
         self._flush(CONTROL, evidence, None)
-        quiet = self.quiet > 0
-        self.quiet = max(0, self.quiet - 1)
+        quiet, self.quiet = self.quiet > 0, max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
         return Controls(judgement, mapped, spoiled, quiet, flapped)
 

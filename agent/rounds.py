@@ -13,7 +13,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -235,7 +235,7 @@ class Runner:
         """Another network: what was seen on the old one, or is being seen, is no evidence."""
         self.seen.clear()
         for under_way in self._running.values():
-            under_way.void = True
+            under_way.void, under_way.before = True, Asked().full
 
     def _start_all(
         self,
@@ -319,6 +319,7 @@ class Runner:
                 continue
             del self._running[name]
             if under_way.void:
+                self._not_asked(name, under_way)
                 continue
             result = None if under_way.task.cancelled() else under_way.task.result()
             if result is None or not result.measured.observations:
@@ -382,6 +383,14 @@ class Runner:
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
+
+
+def void_streams(runners: Iterable[Runner]) -> None:
+    """What plays while the line is down, or nothing of it is evidence, says nothing of a call; a
+    stream goes on for longer than that may last."""
+    for runner in runners:
+        for name in runner._streams & runner._running.keys():
+            runner._running[name].void = True
 
 
 def joined(before: Ran, after: Ran) -> Ran:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 
@@ -11,7 +12,15 @@ from agent import rounds
 from agent.diagnosis import Evidence
 from agent.manners import Limits, Manners
 from agent.plan import PER_ROUND, Cadence
-from agent.rounds import Beat, Runner, control_results, lateness, mapped_by_owner, spacing
+from agent.rounds import (
+    Beat,
+    Runner,
+    control_results,
+    lateness,
+    mapped_by_owner,
+    spacing,
+    void_streams,
+)
 from probes.measure import BOTH
 from probes.model import Family
 from probes.net.environment import Traffic
@@ -333,6 +342,34 @@ async def test_another_network_makes_no_evidence_of_what_is_under_way(clock):
     assert names(ran) == []
     assert fresh(of, ran, clock) == {"a": False, "b": False}
     assert names(await ask(of)) == ["a", "b"]
+
+
+@dataclass(frozen=True, slots=True)
+class FakeStream(FakeStun):
+    """Told by what it says of its packets."""
+
+    kind: ClassVar[str] = "media"
+    fast: ClassVar[bool] = False
+
+    @property
+    def stream_packets(self) -> tuple[int, float]:
+        return 120, 1.0
+
+
+async def test_a_stream_that_plays_while_the_line_is_down_says_nothing_and_is_played_again(clock):
+    world = World(hanging={A})
+    of = runner(target("a", probe=FakeStream(world)), target("b", host=B, probe=FakeStun(world)))
+    ran = await ask(of, QUICK)
+    assert names(ran) == ["b"], "nobody waits for a stream"
+    void_streams([of])
+    world.hanging.clear()
+    await until(lambda: of._running["a"].task.done())
+    clock.forward(60)
+    over = clock.wall
+    await ask(of, QUICK)
+    await until(lambda: [address for address, _ in world.asked].count(A) == 2)
+    assert all(o.at >= over for o in of.seen["a"].conclusive)
+    await of.stop()
 
 
 # --- small things ----------------------------------------------------------------------------
