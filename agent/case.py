@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from ipaddress import ip_network
 
 from agent import callflow, pace
-from agent.diagnosis import Evidence, usable
+from agent.diagnosis import Evidence, usable, works
 from agent.streams import is_bad, is_stream
 from agent.symptom import Symptom as Symptom
 from agent.vantage import ControlResult, Judgement
@@ -339,7 +339,7 @@ def _symptom(
     if pace.is_bad(o):  # though it may decide nothing else
         return Symptom.FLOW_FROZEN if pace.froze(o) else Symptom.FLOW_SLOW
     if is_stream(o):
-        return Symptom.HEARD_BADLY if is_bad(o) else None
+        return Symptom.HEARD_BADLY if is_bad(o) and _has_sound(case, e, o) else None
     if callflow.is_call(o):
         return _of_call(case, o)
     symptom = symptom_of(o)
@@ -357,6 +357,12 @@ def _symptom(
     if symptom is Symptom.DTLS_SILENT and not relays_work:
         return Symptom.UDP_SILENT
     return symptom
+
+
+def _has_sound(case: Case, e: Evidence, o: Observation) -> bool:
+    """A relay that answers nothing at all has none, and others say why."""
+    relay = case.by_target.get(e.config.relay) if e.config.relay else None
+    return relay is None or bool(o.facts.get("answered")) or works(relay.observations) is True
 
 
 def _of_call(case: Case, o: Observation) -> Symptom | None:

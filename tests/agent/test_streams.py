@@ -141,6 +141,19 @@ def test_of_relays_that_answer_nothing_an_outside_view_says_no_sound():
     assert not any(rule == "R45o" or m.interference for rule, m, _ in found)
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_stream_to_a_relay_that_answers_nothing_is_explained_as_the_relay_is(answers):
+    """Or everything dropped of an owner would be a bad way to it."""
+    voice = replace(M1, relay=R1.target, informative=True)
+    silent = {"answered": 0, "loss_ratio": 1.0, "bad_ratio": 1.0}
+    made = streamed(TWIN, silent, targets=(voice,))
+    relay = seen(R1, None if answers else Failure.TIMEOUT, address=R1.host)
+    evidence = Evidence(R1, (relay,), 0.0, True, True)
+    made = replace(made, by_target={**made.by_target, R1.target: evidence})
+    found = {rule for rule, _, _ in told(made)}
+    assert ("R45t" in found) is answers
+
+
 def test_one_run_that_is_worse_is_no_pattern():
     assert told(streamed(TWIN, TCP, count=1)) == []
 
