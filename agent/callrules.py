@@ -49,8 +49,9 @@ CALLS: Final = (
         "udp_after_n",
         0.90,
         "whatever flows to the relays falls silent after the same number of packets, or the same"
-        " time; a flow to another server goes on",
-        firm=(S.ENDS_AGAIN, S.BORNE),
+        " time; a flow to another server goes on. So may a server that limits flows: only an open"
+        " network can tell",
+        firm=(S.ENDS_AGAIN, S.BORNE_ELSEWHERE),
     ),
     Rule(
         "R40e",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from agent import callflow
 from agent.callflow import CALL, CANARY, RANDOM
 from agent.case import Case, Group
-from agent.sighting import Sighting, Sign, ids_of
+from agent.sighting import Sighting, Sign, ids_of, of_targets
 from probes.model import Observation
 
 RUNS = 3
@@ -138,6 +138,12 @@ def _borne(case: Case, group: Group) -> Sighting | None:
     return Sighting(bool(before) or bool(names & case.known.verified), ids_of(before))
 
 
+def _borne_elsewhere(case: Case, group: Group) -> Sighting | None:
+    """That it was borne here before tells nothing: a server may limit us from today on."""
+    told = of_targets(case.known.outside, group)
+    return Sighting(any(told), group.ids) if told else None
+
+
 # --- sizes -------------------------------------------------------------------------------------
 
 
@@ -182,6 +188,7 @@ SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.TWIN_CALL_CUT: _twin_call_cut,
     Sign.CUT_AGAIN: _cut_again,
     Sign.BORNE: _borne,
+    Sign.BORNE_ELSEWHERE: _borne_elsewhere,
     Sign.ALL_FLOWS_END: _all_flows_end,
     Sign.ENDS_ALIKE: _ends_alike,
     Sign.ENDS_AGAIN: _ends_again,

@@ -37,6 +37,8 @@ LAST, ENOUGH = 3, 2
 QUEUE, QUEUE_SHARE = 0.01, 0.1
 """Seconds, and a share of the smallest RTT, by which the median may be above that without a queue:
 a full one holds ten milliseconds at the least, as switches are built, and mostly far more."""
+LATE_SHARE = 0.25
+"""Of the bad packets of somebody who drops them: more than the line delays by itself."""
 STEADY = 0.25
 """Of the variance of independent loss: so little is left to chance where a limit lets a fixed
 number through, and by chance in one of 500 runs of thirty seconds."""
@@ -46,8 +48,8 @@ SLACK, ALARM = 0.5, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One control of a run and how the target compared with it (probes/wire/paired.py); its median
-    and smallest RTT, seconds."""
+    """One control of a run and how the target compared with it (probes/wire/paired.py); its median,
+    smallest and 95th percentile of RTT, seconds."""
 
     control: str
     worse: bool
@@ -56,13 +58,16 @@ class Pair:
     bad_ratio: float
     rtt: float | None = None
     rtt_min: float | None = None
+    rtt_p95: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run at one target. ``companion_*``: the once-a-second stream on another socket to the
     same place; ``only``: the direction that alone was bad by the twin's counts, or ""; ``rtt``,
-    ``rtt_min``: the target's median and smallest, seconds."""
+    ``rtt_min``, ``rtt_p95``: the target's median, smallest and 95th percentile, seconds;
+    ``loss_ratio``: the part of ``bad_ratio`` that never came; ``silent``: it ended before it was
+    over, and for good."""
 
     at: float
     requests: int
@@ -76,6 +81,9 @@ class Run:
     only: str = ""
     rtt: float | None = None
     rtt_min: float | None = None
+    rtt_p95: float | None = None
+    loss_ratio: float | None = None
+    silent: bool = False
 
     def pair(self, *controls: str) -> Pair | None:
         return next((pair for pair in self.pairs if pair.control in controls), None)
@@ -119,6 +127,7 @@ def run_of(at: float, facts: Mapping[str, Any]) -> Run | None:
                 float(facts[f"{control}_bad_ratio"]),
                 facts.get(f"{control}_rtt_seconds"),
                 facts.get(f"{control}_rtt_min_seconds"),
+                facts.get(f"{control}_rtt_p95_seconds"),
             )
             for control in CONTROLS
             if f"{control}_worse" in facts and f"{control}_bad_ratio" in facts
@@ -128,6 +137,9 @@ def run_of(at: float, facts: Mapping[str, Any]) -> Run | None:
         only=str(facts.get("one_way", "")),
         rtt=facts.get("rtt_seconds"),
         rtt_min=facts.get("rtt_min_seconds"),
+        rtt_p95=facts.get("rtt_p95_seconds"),
+        loss_ratio=facts.get("loss_ratio"),
+        silent="silent_after_seconds" in facts,
     )
 
 
@@ -228,19 +240,24 @@ def is_prompt(runs: Sequence[Run], nearest: float | None) -> bool | None:
     """
     if nearest is None:
         return None
-    growths = [(run, _growth(run, nearest)) for run in runs[-LAST:]]
-    if sum(growth is not None for _, growth in growths) < ENOUGH:
-        return None
-    slack = max(QUEUE, QUEUE_SHARE * nearest)
-    return sum(growth is not None and growth <= slack for _, growth in growths) >= ENOUGH
+    told = [it for run in runs[-LAST:] if (it := _is_prompt(run, nearest)) is not None]
+    return sum(told) >= ENOUGH if len(told) >= ENOUGH else None
 
 
-def _growth(run: Run, nearest: float) -> float | None:
-    """How much longer than at best its packets take, beyond what the control's do, seconds."""
+def _is_prompt(run: Run, nearest: float) -> bool | None:
+    """Neither its median nor its 95th percentile took longer than at best, beyond what the
+    control's did; and hardly any of the bad packets came too late instead of never."""
     beside = run.pair("twin", "stun")
     if run.rtt is None or beside is None or beside.rtt is None or beside.rtt_min is None:
         return None
-    return run.rtt - nearest - (beside.rtt - beside.rtt_min)
+    slack = max(QUEUE, QUEUE_SHARE * nearest)
+    if run.rtt - nearest - (beside.rtt - beside.rtt_min) > slack:
+        return False
+    tails = None if run.rtt_p95 is None or beside.rtt_p95 is None else (run.rtt_p95, beside.rtt_p95)
+    if tails and tails[0] - nearest - (tails[1] - beside.rtt_min) > 2 * slack:
+        return False
+    late = 0.0 if run.loss_ratio is None else run.bad_ratio - run.loss_ratio
+    return late <= LATE_SHARE * run.bad_ratio
 
 
 def rate_limited(runs: Sequence[Run]) -> bool:

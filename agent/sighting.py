@@ -133,6 +133,7 @@ class Sign(StrEnum):
     TWIN_CALL_CUT = "the same call to the twin falls silent too [C12]"
     CUT_AGAIN = "three runs, and in all of them the call alone"
     BORNE = "the server bears it elsewhere, or has done so here"
+    BORNE_ELSEWHERE = "an open network's flows go on [C14]"
     ALL_FLOWS_END = "random bytes fall silent as well [C12]"
     ENDS_ALIKE = "all of them after as many packets, or seconds"
     ENDS_AGAIN = "three runs, and all of them at the same place"

@@ -18,6 +18,7 @@ STREAMS: Final = (
         "a stream like a call's to the relays loses packets that the same stream to your own server"
         " does not, packet by packet at the same time; what is not lost is not delayed, and the"
         " owner's other servers are reached well",
+        firm=(S.SEVERAL_PREFIXES,),  # one relay alone may be ill
     ),
     Rule(
         "R45d",
@@ -81,7 +82,7 @@ STREAMS: Final = (
     Rule(
         "R50",
         (Y.HEARD_BADLY,),
-        (S.ONE_WAY,),
+        (S.ONE_WAY, S.PLACE_IS_BAD, S.CONTROLS_CLEAN),
         "media_one_way",
         0.80,
         "packets pass one way only: your own server counted them",

@@ -52,10 +52,15 @@ Look = Callable[[Case, Group], Sighting | None]
 
 
 def _worse(*controls: str) -> Look:
+    """Of flows that went on to their end: what falls silent and stays so is no loss."""
+
+    def asked(run: Run) -> bool:
+        return not run.silent and run.pair(*controls) is not None
+
     def said(run: Run) -> bool:
         return any(hearing.worse(run, control) for control in controls)
 
-    return _agree(lambda run: run.pair(*controls) is not None, said)
+    return _agree(asked, said)
 
 
 def _of_runs(said: Callable[[list[Run]], bool]) -> Look:
@@ -86,8 +91,12 @@ def _no_queue(case: Case, group: Group) -> Sighting | None:
     evidence: list[Observation] = []
     for heard in filter(None, _heard(case, group)):
         runs = [run for _, run in heard]
-        before = [case.known.nearest.get(heard[-1][0].address or ""), hearing.least(runs)]
-        prompt = hearing.is_prompt(runs, min((it for it in before if it is not None), default=None))
+        # A way that has become longer since is not a queue: its good runs say how long it is.
+        nearest = hearing.least([run for run in runs if not hearing.is_bad(run)])
+        if nearest is None:
+            before = [case.known.nearest.get(heard[-1][0].address or ""), hearing.least(runs)]
+            nearest = min((it for it in before if it is not None), default=None)
+        prompt = hearing.is_prompt(runs, nearest)
         if prompt is not None:
             told.append(prompt)
             evidence += [o for o, _ in heard[-LAST:]] if prompt else []
@@ -112,7 +121,7 @@ def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
     """In this very run: what the line does to everything needs no second one. One that fell silent
     and stayed so lost nothing until then, and what passes one way only is another matter."""
     told = [
-        (o, not _is_other(o) and hearing.bad_beside(run, "twin", "stun"))
+        (o, not _is_other(o, run) and hearing.bad_beside(run, "twin", "stun"))
         for o in group.observations
         if (run := hearing.run_of(o.at, o.facts)) is not None and run.pair("twin", "stun")
     ]
@@ -121,11 +130,17 @@ def _stream_beside_bad(case: Case, group: Group) -> Sighting | None:
 
 
 def _one_way(case: Case, group: Group) -> Sighting | None:
-    """Not by what a run was said to be, but by how much was lost which way."""
+    """Not by what a run was said to be, but by how much was lost which way. Of what is cut in both
+    directions the twin hears nothing, and so cannot tell; and a twin with trouble of its own, where
+    the relay has less, tells nothing of the relay."""
     told = []
     evidence: list[Observation] = []
     for heard in _heard(case, group):
-        ways = [(o, w) for o, _ in heard[-LAST:] if (w := _ways(o)) is not None]
+        ways = [
+            (o, w)
+            for o, run in heard[-LAST:]
+            if run.bad_ratio >= NEARLY_ALL and not _fell_silent(o) and (w := _ways(o)) is not None
+        ]
         if len(ways) >= ENOUGH:
             one = [o for o, of_it in ways if _passes_one_way(*of_it)]
             told.append(len(one) >= ENOUGH)
@@ -137,9 +152,14 @@ def _passes_one_way(up: float, down: float) -> bool:
     return max(up, down) >= NEARLY_ALL and min(up, down) <= HARDLY_ANY
 
 
-def _is_other(o: Observation) -> bool:
+def _fell_silent(o: Observation) -> bool:
+    return not {"silent_after_seconds", "twin_silent_after_seconds"}.isdisjoint(o.facts)
+
+
+def _is_other(o: Observation, run: Run) -> bool:
     ways = _ways(o)
-    return "silent_after_seconds" in o.facts or (ways is not None and _passes_one_way(*ways))
+    one_way = ways is not None and _passes_one_way(*ways) and run.bad_ratio >= NEARLY_ALL
+    return "silent_after_seconds" in o.facts or one_way
 
 
 def _ways(o: Observation) -> tuple[float, float] | None:

@@ -149,7 +149,9 @@ CALLING: dict[str, Callable[[], Case]] = {
     "R55": lambda: cut(lives("twin")),
     "R55t": lambda: cut(dies("twin", 3.0)),
     "R55s": cut,
-    "R40": lambda: streams_end(stream(0.0, None), stream(1000.0, 10), stream(2000.0, 10)),
+    "R40": lambda: streams_end(
+        *(stream(1000.0, 10), stream(2000.0, 10)), outside={MEDIA.target: True}
+    ),
     "R40e": lambda: ends(dies_after("twin", 40)),
     "R41": lambda: sized(("20", "60")),
     "R41t": lambda: sized(LARGE, LARGE),

@@ -71,6 +71,7 @@ def streamed(
 
 def one_way(up: float = 1.0, down: float = 0.0) -> Case:
     ways = {"twin_requests": 1500, "twin_answered": 0, "twin_bad_ratio": 1.0}
+    ways |= {"bad_ratio": 0.9, "loss_ratio": 0.9, "answered": 150}
     return streamed(ways, {"twin_up_loss_ratio": up, "twin_down_loss_ratio": down})
 
 

@@ -27,6 +27,10 @@ def worse(control: str, bad: float = 0.02) -> Pair:
     return Pair(control, True, 4.0, 1500, bad, 0.05, 0.049)
 
 
+def twin_with_tail() -> Pair:
+    return replace(worse("twin"), rtt_p95=0.06)
+
+
 def alike(control: str, bad: float = 0.15) -> Pair:
     return Pair(control, False, 0.2, 1500, bad, 0.05, 0.049)
 
@@ -93,6 +97,16 @@ WORLDS = {
     ),
     "the relays have a full queue": (
         [FINE, *[replace(POOR, rtt=0.09, rtt_min=0.08, pairs=(worse("tcp"), worse("twin")))] * 3],
+        PATH,
+        False,
+    ),
+    "the relays stall now and then": (
+        [replace(POOR, rtt_p95=0.3, pairs=(worse("tcp"), twin_with_tail()))] * 3,
+        PATH,
+        False,
+    ),
+    "their answers are late and not lost": (
+        [replace(POOR, loss_ratio=0.05, pairs=(worse("tcp"), worse("twin")))] * 3,
         PATH,
         False,
     ),
@@ -242,7 +256,9 @@ def test_a_run_from_the_facts_of_an_observation():
     assert (run.at, run.requests, run.bad_ratio) == (7.0, 1500, pytest.approx(215 / 1500, abs=1e-5))
     assert run.mouth_to_ear == pytest.approx(0.115)
     assert (run.companion_requests, run.companion_bad_ratio, run.only) == (30, 0, "up")
-    assert run.pairs == (Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0, 0.05, 0.05),)
+    assert run.pairs == (
+        Pair("twin", True, pytest.approx(5.477, abs=0.01), 1500, 0.0, 0.05, 0.05, 0.05),
+    )
     assert (run.rtt, run.rtt_min) == (0.05, 0.05)
     assert is_bad(run)
 

@@ -178,10 +178,57 @@ def test_a_line_that_is_full_one_way_is_no_one_way_block(ways):
 
 def test_what_passes_one_way_only_is_not_put_down_to_the_line():
     mostly = {**held("twin", worse=False, bad=0.9), "bad_ratio": 0.9, "answered": 150}
+    mostly["loss_ratio"] = 0.9
     ways = {"twin_up_loss_ratio": 0.0, "twin_down_loss_ratio": 0.9}
     assert [rule for rule, _, _ in told(streamed(mostly, ways))] == ["R50"]
     both = {"twin_up_loss_ratio": 0.6, "twin_down_loss_ratio": 0.75}
     assert [rule for rule, _, _ in told(streamed(mostly, both))] == ["R46"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"twin_silent_after_seconds": 12.0},  # cut both ways: the twin hears nothing, and says so
+        {"bad_ratio": 0.15, "loss_ratio": 0.15, "answered": 1275},  # the twin's own trouble
+        COMPANION,  # a limit of the pace
+    ],
+)
+def test_what_only_looks_like_one_way(facts):
+    assert "R50" not in {rule for rule, _, _ in told(streamed_one_way(facts))}
+
+
+def streamed_one_way(facts):
+    made = one_way(0.95, 0.0)
+    runs = {
+        n: tuple(replace(o, facts={**o.facts, **facts}) for o in its)
+        for n, its in made.known.streams.items()
+    }
+    return replace(made, known=replace(made.known, streams=runs))
+
+
+def test_one_relay_alone_is_suspected_at_the_most():
+    ((rule, mechanism, certainty), *_) = told(streamed(TWIN, TCP, targets=(M1,)))
+    assert (rule, mechanism) == ("R45", Mechanism.MEDIA_DEGRADED_TARGETED)
+    assert certainty is Certainty.SUSPECTED
+
+
+def test_a_stream_that_ends_for_good_is_not_thinned():
+    """A relay that bans us lets nothing through from some packet on."""
+    banned = streamed(TWIN, TCP, {"silent_after_seconds": 4.0, "silent_after_packets": 200})
+    assert not any(rule in ("R45", "R45t") for rule, _, _ in told(banned))
+
+
+def test_a_way_that_has_become_longer_is_no_queue():
+    """Its good runs say how long it is."""
+    far = {"rtt_seconds": 0.1, "rtt_min_seconds": 0.098}
+    made = streamed(TWIN, TCP, far, nearest=NEAREST)
+    good = {"bad_ratio": 0.0, "loss_ratio": 0.0, "answered": 1500, "twin_worse": False}
+    runs = {
+        n: (replace(its[0], id=f"g{n}", facts={**its[0].facts, **good}), *its)
+        for n, its in made.known.streams.items()
+    }
+    made = replace(made, known=replace(made.known, streams=runs))
+    assert ("R45", Mechanism.MEDIA_DEGRADED_TARGETED, Certainty.LIKELY) in told(made)
 
 
 def test_two_ways():

@@ -120,6 +120,9 @@ def judged(at: float, packets: dict[str, list[Packet]], profile: Profile) -> Run
         companion_bad_ratio=companion.bad or 0.0,
         rtt=ours.rtt_median,
         rtt_min=ours.rtt_min,
+        rtt_p95=ours.rtt_p95,
+        loss_ratio=ours.lost,
+        silent=ours.silent_after is not None,
     )
 
 
@@ -127,7 +130,7 @@ def _pair(name: str, packets: dict[str, list[Packet]], profile: Profile, ours: Q
     theirs = quality(packets[name], profile.ptime)
     both = packets["target"], packets[name]
     seen = compare(*both, profile.ptime, figures=(ours, theirs))
-    rtts = theirs.rtt_median, theirs.rtt_min
+    rtts = theirs.rtt_median, theirs.rtt_min, theirs.rtt_p95
     return Pair(name, seen.worse, seen.z, theirs.requests, theirs.bad or 0.0, *rtts)
 
 

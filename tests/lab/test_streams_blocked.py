@@ -73,12 +73,13 @@ class Filter:
     beside: str = STRANGER
 
 
+# Without an open network's view nobody knows whether a server limits its flows itself.
 FILTERS = {
     "nothing": Filter(lambda _: (), None, TWIN),
     "the shape of a call": Filter(before("call_shape"), ("call_flow_block", "likely", "R55")),
-    "the first packets": Filter(before("udp_first_packets"), ("udp_after_n", "likely", "R40")),
-    "twenty packets": Filter(before("udp_after_packets"), ("udp_after_n", "likely", "R40")),
-    "ten seconds": Filter(after_three_seconds, ("udp_after_n", "likely", "R40")),
+    "the first packets": Filter(before("udp_first_packets"), ("udp_after_n", "suspected", "R40")),
+    "twenty packets": Filter(before("udp_after_packets"), ("udp_after_n", "suspected", "R40")),
+    "ten seconds": Filter(after_three_seconds, ("udp_after_n", "suspected", "R40")),
     "what is short": Filter(small, ("udp_size_rule", "likely", "R41"), TWIN),
     # The same twin is behind both: what is cut off there as a call is not so for its size.
     "the shape of a call, to the twin too": Filter(
