@@ -113,7 +113,10 @@ async def probe_once(
     async with EngineDoor() as env.streams:
         measured = await measure(check, env)
     if not measured.observations:
-        raise UsageProblem("no address of a family that this host can use")
+        why = ", ".join(reason.replace("_", " ") for reason in dict.fromkeys(measured.skipped))
+        raise UsageProblem(
+            f"not measured: {why}" if why else "no address of a family that this host can use"
+        )
     return measured.observations
 
 
@@ -121,7 +124,8 @@ async def _beside(config: Config, check: Check, env: Environment) -> tuple[Besid
     """The twin, or one of the public STUN servers; those are left alone for a server of one's own:
     what is private or on this host has no business abroad."""
     twin = companion(config)
-    if twin is not None or (parse(check.host) and is_bogon(check.host)):
+    own = check.host == "localhost" or (parse(check.host) and is_bogon(check.host))
+    if twin is not None or own:
         return besides(twin, (), None, 0, 0.0)
     asked = [t for t in config.controls if t.role is Role.STUN and over_udp(t)]
     seen = await asyncio.gather(*(measure(to_check(t, env), env) for t in asked[:_STRANGERS]))

@@ -186,7 +186,7 @@ class _Run:
     async def _accepts_padding(self) -> bool:
         """Ask first, in both sizes: where nothing answers no train is sent."""
         lanes = [self._stun_lane("", FIRST, 0), self._stun_lane("", FIRST, self._probe.pace.size)]
-        played = await self._played(lanes, LAST_ANSWERS)
+        played = await self._played(lanes, shown=False)
         small, large = (any(p.rtt is not None for p in lane.packets) for lane in lanes)
         if not small and not large:
             self._trail.facts["requests"] = 2 * len(FIRST)
@@ -194,12 +194,13 @@ class _Run:
             self._fail(lanes[0], played[0])
         return large
 
-    async def _played(self, lanes: list[Lane], after: float = LAST_ANSWERS) -> list[Played]:
-        lasts = max(send.at for lane in lanes for send in lane.stream.sends) + after
+    async def _played(self, lanes: list[Lane], *, shown: bool = True) -> list[Played]:
+        last = max(send.at for lane in lanes for send in lane.stream.sends)
+        lasts = last + LAST_ANSWERS
         wanted = [
             Stream(s.address, s.port, s.sends, lasts, s.flow) for s in (i.stream for i in lanes)
         ]
-        watch = self._watch(lanes) if self._trail.env.watch is not None and len(lanes) > 2 else None
+        watch = self._watch(lanes) if self._trail.env.watch is not None and shown else None
         played = await self._streams.play(wanted, self._trail.env.source, watch)
         start = start_of(wanted, played)
         for lane, its in zip(lanes, played, strict=True):

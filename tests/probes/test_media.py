@@ -221,6 +221,12 @@ def test_a_watcher_sees_figures_of_every_stream():
     assert shown[-1]["target"].requests == 500
 
 
+def test_a_watcher_sees_a_stream_that_is_held_against_nothing():
+    shown: list[dict[str, Quality]] = []
+    play(SLOW, PlayedStreams(), watch=lambda it: shown.append(dict(it)))
+    assert set(shown[-1]) == {"target", "long"}
+
+
 def test_what_leaves_our_address_in_no_fact():
     trail, _ = play(SLOW, PlayedStreams())
     assert trail.mapped == "198.51.100.7"
