@@ -91,8 +91,8 @@ def _no_queue(case: Case, group: Group) -> Sighting | None:
     evidence: list[Observation] = []
     for heard in filter(None, _heard(case, group)):
         runs = [run for _, run in heard]
-        # A way that has become longer since is not a queue: its good runs say how long it is.
-        nearest = hearing.least([run for run in runs if not hearing.is_bad(run)])
+        # A way that has become longer since is not a queue: its last good run says how long it is.
+        nearest = hearing.least([run for run in runs if not hearing.is_bad(run)][-1:])
         if nearest is None:
             before = [case.known.nearest.get(heard[-1][0].address or ""), hearing.least(runs)]
             nearest = min((it for it in before if it is not None), default=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.case import LINE, Case, Group, Known, case_of, groups
+from agent.case import LINE, Case, Group, Known, Symptom, case_of, groups
 from agent.diagnosis import Evidence
 from agent.peers import CALL
 from agent.rules import RULES, Rule
@@ -26,6 +26,7 @@ FEW_CONTROLS, FEWER = 3, 1 / 4
 FLAPPED = 1 / 3
 SECOND_MECHANISM = 3.0
 PEERS = 3.0
+HEARD = (Symptom.HEARD_BADLY, Symptom.CALL_CUT, Symptom.SIZE_CUT)
 STOCHASTIC = "_stochastic"
 """How the variant of what is done at random ends."""
 
@@ -109,7 +110,7 @@ def find(case: Case) -> tuple[Finding, ...]:
         fired = _fire(case, group)
         at_random |= {f.mechanism: f.variant for f in fired if f.variant.endswith(STOCHASTIC)}
         found += _strongest([(finding, group) for finding in fired])
-    lifted = [_among(_beside(finding, group, found), case) for finding, group in found]
+    lifted = [_among(_beside(finding, group, found), group, case) for finding, group in found]
     certain = [f for f in lifted if f.certainty is not Certainty.NONE]
     certain.sort(key=lambda f: -f.confidence)
     unique: dict[str, Finding] = {}
@@ -198,11 +199,11 @@ def _controls_answered(case: Case) -> int:
     return sum(any(o.works for o in r.observations) for r in case.known.controls)
 
 
-def _among(finding: Finding, case: Case) -> Finding:
+def _among(finding: Finding, group: Group, case: Case) -> Finding:
     """Calls of other messengers that get through at the same time leave the line out of it. That
     makes a strong finding stronger, and nothing out of a suspicion: trouble at one operator leaves
-    the others alone as well."""
-    if case.channel != CALL or not case.known.peers:
+    the others alone as well. Streams are held against better than that."""
+    if case.channel != CALL or not case.known.peers or group.symptom in HEARD:
         return finding
     if not finding.mechanism.interference or finding.certainty is not Certainty.LIKELY:
         return finding

@@ -480,7 +480,7 @@ def test_calls_of_others_that_get_through_make_a_finding_stronger():
     assert among_others["R37a"] == pytest.approx(3 * 4 / (3 * 4 + 1), abs=0.005)
 
 
-@pytest.mark.parametrize("rule", ["R37b", "R45s", "R46", "R12"])
+@pytest.mark.parametrize("rule", ["R37b", "R45", "R45s", "R46", "R12"])
 def test_they_make_nothing_of_a_suspicion_and_tell_nothing_of_chats(rule):
     """Trouble at one operator leaves the others alone as well."""
     assert strengths(rule, "other") == strengths(rule)
