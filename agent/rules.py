@@ -46,7 +46,8 @@ _LINE = (
     Rule(
         "R10",
         (Y.NO_NAMES,),
-        (S.UDP_DNS_SILENT, S.TCP_DNS_OK),  # which shows the line; sites at home go by name too
+        # TCP shows the line; sites at home go by name too.
+        (S.UDP_DNS_SILENT, S.TCP_DNS_OK, S.OTHER_UDP_OK),
         "dns_udp_block",
         0.85,
         "questions for names are not answered over UDP, while the same resolver answers over TCP",

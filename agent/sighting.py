@@ -62,6 +62,7 @@ class Sign(StrEnum):
     UNFILTERED = "the resolver answers an advertising name [C8]"
     FILTERED = "the resolver filters for its owner [C8]"
     PUBLIC_RESOLVER = "the resolver is the provider's, or another one tells the same lie"
+    OTHER_UDP_OK = "nothing says that other datagrams are lost as well"
     STUN_OK = "two STUN operators answer [C12]"
     STUN_SILENT = "two STUN operators are silent [C12]"
     UDP_DNS_OK = "DNS over UDP abroad works [C12]"

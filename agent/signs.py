@@ -126,6 +126,12 @@ def _stun_silent(case: Case, _: Group) -> Sighting | None:
     return Sighting(not any(map(answered, stun(case))), ids(asked))
 
 
+def _other_udp_ok(case: Case, group: Group) -> Sighting | None:
+    """Where two STUN operators are silent too, it is not for names that datagrams are dropped."""
+    silent = _stun_silent(case, group)
+    return Sighting(silent is None or not silent.holds)
+
+
 def _is_silent(o: Observation) -> bool:
     return symptom_of(o) is Symptom.UDP_SILENT
 
@@ -404,6 +410,7 @@ _SIGNS: dict[Sign, Callable[[Case, Group], Sighting | None]] = {
     Sign.SEVERAL_PREFIXES: _several_prefixes,
     Sign.EARLY: _early,
     Sign.ICMP_FROM_PATH: _icmp_from_path,
+    Sign.OTHER_UDP_OK: _other_udp_ok,
     Sign.STUN_OK: _stun_ok,
     Sign.STUN_SILENT: _stun_silent,
     Sign.UDP_DNS_OK: _udp_dns_ok,

@@ -13,13 +13,14 @@ from agent.rules import MECHANISMS, RULES, Rule
 from agent.sighting import Sighting, Sign
 from agent.signs import see
 from agent.verdicts import explain, find
-from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step
+from probes.model import Certainty, Contrast, Failure, Mechanism, Status, Step, VantageStatus
 from probes.stun import StunProbe
 from tests.agent.building import judgement, seen, target
 from tests.agent.gradual import WORLDS
 from tests.agent.innocent import proxy_begins
 from tests.agent.worlds import (
     A1,
+    ALL_UDP,
     ELSEWHERE,
     MESSENGER,
     R1,
@@ -119,6 +120,7 @@ SHOWN = {
     Sign.STREAM_BESIDE_BAD,
     Sign.PACE_IS_BAD,
     Sign.PLACE_IS_BAD,
+    Sign.OTHER_UDP_OK,  # as the next
     Sign.NOT_AS_BAD_OUTSIDE,  # it takes an accusation back, and stands for none
     Sign.CANARIES_LIVE,
     Sign.RANDOM_LIVES_ON,
@@ -484,3 +486,12 @@ def test_calls_of_others_that_get_through_make_a_finding_stronger():
 def test_they_make_nothing_of_a_suspicion_and_tell_nothing_of_chats(rule):
     """Trouble at one operator leaves the others alone as well."""
     assert strengths(rule, "other") == strengths(rule)
+
+
+def test_where_all_of_udp_is_dead_nobody_is_said_to_drop_questions_for_names():
+    """As behind a router that forgets its flows: R10 was likely while nothing over UDP passed."""
+    line = judgement(VantageStatus.RESTRICTED, names=False)
+    names_only = case([], line=line, held_against=controls(udp_dns=Failure.TIMEOUT))
+    everything = case([], line=line, held_against=ALL_UDP)
+    assert "R10" in {f.rule for f in find(names_only)}
+    assert "R10" not in {f.rule for f in find(everything)}
