@@ -71,6 +71,8 @@ class Lab:
             },
             "state": {"spacing": _seconds(50 * factor)},
         }
+        if factor >= 1:  # rounds by hand: their streams are shorter then
+            settings["schedule"]["media_interval"] = _seconds(60 * factor)
         if factor < 1:
             settings["limits"] = {
                 "min_interval": _seconds(60 * factor),
