@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -41,6 +42,7 @@ CREATE TABLE IF NOT EXISTS vouched (
     PRIMARY KEY (network, messenger, target, address));
 """
 VERSION = 1
+_LOCK_SECONDS = 20.0
 
 TrustKey = tuple[str, str, str]
 """Messenger, target, dress."""
@@ -65,7 +67,7 @@ class Store:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
+            return _open(path)
         except sqlite3.DatabaseError as error:
             return self._without(path, error)
         except OSError as error:
@@ -83,7 +85,7 @@ class Store:
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             log.error("the store was damaged (%s): set aside as %s", error, aside)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
+            return _open(path)
         log.error("the store cannot be used, nothing will be remembered: %s", error)
         return self._in_memory()
 
@@ -233,6 +235,18 @@ def _votes(votes: Sequence[Vote]) -> list[dict[str, object]]:
 def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:
     """The smallest RTT per address, seconds."""
     return [(network, address, seconds) for address, seconds in rtts.items()]
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A lock is waited for: SQLite does not itself wait where two processes turn on its log at once."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:

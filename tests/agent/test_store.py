@@ -142,6 +142,25 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
     store.close()
 
 
+def test_a_lock_is_waited_for_when_the_log_is_turned_on(tmp_path, monkeypatch):
+    """There SQLite says "locked" at once, whatever its time-out is."""
+    real, refusals = sqlite3.connect, ["database is locked"] * 3
+
+    class Refused(sqlite3.Connection):
+        def execute(self, sql, *values):
+            if "journal_mode" in sql and refusals:
+                raise sqlite3.OperationalError(refusals.pop())
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(
+        "agent.store.sqlite3.connect", lambda *a, **k: real(*a, factory=Refused, **k)
+    )
+    store = Store(tmp_path / "s")
+    assert store.healthy
+    assert not refusals
+    store.close()
+
+
 def test_threads_share_one_store(store):
     def write(name: str) -> None:
         for number in range(50):
