@@ -167,7 +167,8 @@ def _move(state: ChannelState, policy: Policy) -> ChannelState:
     if better and not state.intermittent:
         worst = max(better, key=lambda vote: SEVERITY[vote.status])
         if SEVERITY[worst.status] < current:
-            return _enter(state, worst.status, better[0].at)
+            entered = _enter(state, worst.status, better[0].at)
+            return replace(entered, votes=_since(better, worst.status))
         if state.confirmed is Status.BLOCKED and _all(better, Status.UNREACHABLE):
             return _enter(state, Status.UNREACHABLE, better[0].at)
     return state
@@ -179,6 +180,12 @@ def _mostly(votes: tuple[Vote, ...], mildest: Status) -> Status:
         return mildest
     blocked = sum(vote.status is Status.BLOCKED for vote in votes)
     return Status.BLOCKED if 2 * blocked > len(votes) else Status.UNREACHABLE
+
+
+def _since(votes: tuple[Vote, ...], status: Status) -> tuple[Vote, ...]:
+    """From the last vote of this status on: what is milder behind it counts towards leaving it."""
+    last = max(i for i, vote in enumerate(votes) if vote.status is status)
+    return votes[last + 1 :] or votes[-1:]
 
 
 def _all(votes: tuple[Vote, ...], status: Status) -> bool:

@@ -238,7 +238,7 @@ def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """A lock is waited for: SQLite does not itself wait where two processes turn on its log at once."""
+    """Waits for locks: SQLite itself does not where two processes turn on its log at once."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

@@ -58,6 +58,11 @@ def run(rounds: str, state: ChannelState | None = None, *, start=0.0, step=60.0,
         ("uuuooooooudoooooo", "degraded"),
         ("uuuoooddoo", "degraded"),  # the worst of the seven
         ("uuuddddddd", "degraded"),
+        ("uuuoooddoooooo", "degraded"),
+        ("uuuoooddooooooo", "ok"),  # seven good ones, wherever "degraded" was entered among them
+        ("uuudoooooo", "degraded"),
+        ("uuudooooooo", "ok"),
+        ("uuudoooooodoooooo", "degraded"),
         ("ou?u?u", "unreachable"),  # a round that said nothing is no good round
         ("ouu!u", "ok"),  # without controls the count begins anew
         ("ouu!uuu", "unreachable"),

@@ -32,7 +32,7 @@ ROUNDS_TO_ENTER = 5
 """Rounds that may end until a state is entered: three bad ones, the one that the change fell into,
 and the one that the last scrape fell into. At the default schedule the first four of them take less
 than the design's four minutes."""
-PATIENCE = 120
+PATIENCE = 240
 """Seconds that a test waits for what must come; how soon it came is counted in rounds."""
 
 DRESSES = {
