@@ -278,6 +278,54 @@ def twin(
 
 
 @app.command()
+def calibrate(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Calibration files, for --merge and --diff.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    lasts: Annotated[
+        str, typer.Option("--for", help="How long at most, no longer than 2h.")
+    ] = "2h",
+    messenger: Annotated[
+        list[str] | None,
+        typer.Option("--messenger", help="May be repeated; all selected ones if none."),
+    ] = None,
+    network: Annotated[
+        str, typer.Option("--network", help="fixed, mobile or hosting: the kind of this line.")
+    ] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Make one file of several.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="What the second says otherwise.")] = False,
+) -> None:
+    """On an open network: which targets answer a stranger, in which dress. Writes a file of it."""
+    from agent import calibratedoor as door
+    from agent.calibrate import Blind
+    from config.model import ConfigError
+
+    try:
+        if merge or diff or files:
+            told = door.by_file(files or (), merge=merge, diff=diff, output=output)
+        else:
+            loaded = _load_here(config)
+            given = door.given(loaded, messenger or (), lasts, network, output)
+            told = door.run(loaded, given, lambda text: typer.echo(text, err=True))
+    except (door.Misused, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(USAGE) from None
+    except Blind as error:
+        typer.echo(f"not calibrated: {error}", err=True)
+        raise typer.Exit(BLIND) from None
+    typer.echo(json.dumps(told.document, indent=1) if as_json else "\n".join(told.lines))
+
+
+@app.command()
 def messengers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """What would be contacted: names, addresses, ports, rates, bytes a day, and how sure we are."""
     from agent.wiring import contact_rows

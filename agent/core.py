@@ -183,7 +183,7 @@ class Core:
         began, over = time.time(), time.monotonic() + CUT_OFF * cadence.interval
         await self.follower.before(runner, self.evidence.get(CONTROL, ()), cadence)
         ran, controls = await asyncio.gather(
-            self._ask(name, beat, undecided), self._controls_of(beat)
+            self._ask(name, beat, undecided), self.controls_of(beat)
         )
         self.figures.rounds[name] += 1
         now = time.time()
@@ -294,7 +294,7 @@ class Core:
         self._flush(name, evidence, shown)
         return shown
 
-    async def _controls_of(self, beat: Beat) -> Controls | None:
+    async def controls_of(self, beat: Beat) -> Controls | None:
         """The controls of this beat, run by whichever round comes first; None after a bug."""
         if beat.controls is None:
             beat.controls = self.controls_task = asyncio.create_task(

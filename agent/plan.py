@@ -233,18 +233,24 @@ def planned_bytes(target: TargetConfig, cadence: Cadence, group_size: int) -> fl
 
     ``group_size``: how many targets share its turns (``PER_ROUND``).
     """
+    full, connects = runs_a_day(target, cadence, group_size)
+    each = full * target.probe.bytes_per_run + connects * CONNECT_BYTES
+    return float(each * max(1, len(target.addresses)))
+
+
+def runs_a_day(target: TargetConfig, cadence: Cadence, group_size: int) -> tuple[float, float]:
+    """Runs to the end and connect steps alone, at each of its addresses."""
     rotates = _rotates(target) and group_size > PER_ROUND
     turns = PER_ROUND / group_size if rotates else 1.0
     full = DAY / interval_of(target, cadence)
     connects = 0.0
     if _connects_between(target):
-        connects = max(0.0, DAY / cadence.interval * turns - full) * CONNECT_BYTES
+        connects = max(0.0, DAY / cadence.interval * turns - full)
     elif not target.probe.handshake:
         full *= turns
     if _transfers(target):
         full = 86400 / interval_of(target, cadence)  # on a grid, which jitter does not lengthen
-    each = full * target.probe.bytes_per_run + connects
-    return float(each * max(1, len(target.addresses)))
+    return full, connects
 
 
 def group_sizes(targets: Sequence[TargetConfig]) -> Counter[tuple[str, str, str]]:

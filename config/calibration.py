@@ -5,17 +5,22 @@ JSON, written by ``callpath calibrate`` on a network without interference.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
-from config.model import Calibrated
+from config.document import read_json
+from config.model import Calibrated, ConfigError
 from config.schema import Strict
 from config.values import Identifier, PastDate, TargetName
 from probes.model import Target
 
+NETWORKS = ("fixed", "mobile", "hosting")
+"""Kinds of network that a file may name; "" is one of which nothing was said."""
 _Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
 
@@ -54,6 +59,17 @@ class CalibrationFile(Strict):
             )
             for entry in self.targets
         )
+
+
+def read(file: Path) -> CalibrationFile:
+    """One file by itself. Raises ConfigError with all that is wrong with it."""
+    document = read_json(file)
+    latest = {"latest": date.today() + timedelta(days=1)}
+    try:
+        return CalibrationFile.model_validate_json(json.dumps(document.data), context=latest)
+    except ValidationError as error:
+        problems = [document.problem(tuple(e["loc"]), e["msg"]) for e in error.errors()]
+        raise ConfigError(problems) from error
 
 
 def covers(entries: Iterable[Calibrated], target: Target, dress: str) -> Calibrated | None:

@@ -66,7 +66,10 @@ vantage: {colour: red}
     "command",
     [
         ("config", "check", "FILE"),
-        *((name, "--config", "FILE") for name in ("run", "check", "messengers", "healthcheck")),
+        *(
+            (name, "--config", "FILE")
+            for name in ("run", "check", "calibrate", "messengers", "healthcheck")
+        ),
         ("probe", "tcp", "127.0.0.1:1", "--config", "FILE"),
     ],
 )
@@ -443,7 +446,7 @@ async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_pa
 def test_every_command_of_the_design_is_there():
     group = typer.main.get_command(app)
     assert {*group.commands} == {
-        *("run", "check", "probe", "twin", "messengers", "healthcheck", "config")
+        *("run", "check", "probe", "twin", "calibrate", "messengers", "healthcheck", "config")
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
 
