@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agent import calibrate, calibrated
+from agent import calibrate, calibrated, lists
 from agent.calibrate import Blind, Calibration
 from agent.health import is_healthy
 from agent.store import Store
 from agent.wiring import state_dir
 from config.calibration import NETWORKS, CalibrationFile, read
-from config.model import Config
+from config.document import read_yaml, written_yaml
+from config.model import Config, MessengerConfig
 from config.values import parse_duration
+from probes.wire.published import Server
 
 Tell = Callable[[str], None]
 
@@ -69,6 +71,68 @@ def _diff(files: Sequence[Path]) -> Told:
     return Told({"version": 1, "changes": _changes(found)}, tuple(lines))
 
 
+def follow_lists(config: Config, names: Sequence[str], output: Path | None, tell: Tell) -> Told:
+    """What the owners' lists say otherwise than the catalogue; a messenger file that follows them
+    only with ``output``. Raises Misused, Blind, OSError."""
+    _known(config, names)
+    chosen = [m for m in config.messengers if m.lists and (m.name in names or not names)]
+    if not chosen:
+        raise Misused("none of these messengers has lists in its file")
+    if output is not None:
+        if len(chosen) > 1:
+            raise Misused("-o writes one messenger's file: name it with --messenger")
+        _check_writable(output)
+    store = Store(state_dir(config))
+    try:
+        read = asyncio.run(lists.read_lists(config, chosen, store, tell))
+    finally:
+        store.close()
+    if not any(one.read for one in read.values()):
+        why = "; ".join(f"{url}: {w}" for one in read.values() for url, w in one.unread.items())
+        raise Blind(f"no list could be read: {why}")
+    found = [lists.difference(m, read[m.name]) for m in chosen]
+    lines = [said for one in found for said in lists.sentences(one, read[one.messenger])]
+    written = ""
+    if output is not None and found[0].changes:
+        written = str(output)
+        calibrate.write(output, _refreshed(chosen[0], found[0], read[chosen[0].name]))
+        lines.append(f"Written to {output}; it takes effect in a folder of messenger_dirs.")
+    elif output is not None:
+        lines.append("Nothing to write.")
+    return Told(
+        {
+            "version": 1,
+            "file": written,
+            "messengers": [_listed(one, read[one.messenger]) for one in found],
+        },
+        tuple(lines),
+    )
+
+
+def _refreshed(messenger: MessengerConfig, found: lists.Difference, read: lists.Read) -> str:
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    data = lists.refreshed(read_yaml(Path(messenger.file)).data, found, read, today)
+    return (
+        f"# {messenger.title}, as its owner's lists of {today} have it. What is new in it was not\n"
+        f"# asked by anybody yet.\n{written_yaml(data)}"
+    )
+
+
+def _listed(found: lists.Difference, read: lists.Read) -> dict[str, Any]:
+    def plain(servers: Mapping[str, Sequence[Server]]) -> list[dict[str, Any]]:
+        return [asdict(server) for some in servers.values() for server in some]
+
+    return {
+        "messenger": found.messenger,
+        "new": plain(found.new),
+        "foreign": plain(found.foreign),
+        "gone": list(found.gone),
+        "new_prefixes": list(found.new_prefixes),
+        "unlisted_prefixes": list(found.unlisted_prefixes),
+        "unread": dict(read.unread),
+    }
+
+
 def extent_words(extent: calibrate.Extent) -> str:
     """What is going to be sent, before any of it is."""
     minutes = max(1, round(extent.seconds / 60))
@@ -93,11 +157,7 @@ def given(
     config: Config, names: Sequence[str], lasts: str, network: str, output: Path | None
 ) -> Given:
     """Raises Misused."""
-    known = [m.name for m in config.messengers]
-    if unknown := [name for name in names if name not in known]:
-        raise Misused(
-            f"not selected in messengers: {', '.join(unknown)}; selected are {', '.join(known)}"
-        )
+    known = _known(config, names)
     try:
         seconds = parse_duration(lasts)
     except ValueError as error:
@@ -112,6 +172,16 @@ def given(
         raise Misused(f"{file} is there already; name another with -o")
     network = network or config.settings.vantage.network
     return Given(tuple(names or known), seconds, network, file)
+
+
+def _known(config: Config, names: Sequence[str]) -> list[str]:
+    """All selected messengers. Raises Misused where one of ``names`` is none."""
+    known = [m.name for m in config.messengers]
+    if unknown := [name for name in names if name not in known]:
+        raise Misused(
+            f"not selected in messengers: {', '.join(unknown)}; selected are {', '.join(known)}"
+        )
+    return known
 
 
 def run(config: Config, given: Given, tell: Tell) -> Told:

@@ -299,19 +299,30 @@ def calibrate(
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Make one file of several.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="What the second says otherwise.")] = False,
+    lists: Annotated[
+        bool,
+        typer.Option("--lists", help="Hold the owners' published lists against the catalogue."),
+    ] = False,
 ) -> None:
     """On an open network: which targets answer a stranger, in which dress. Writes a file of it."""
     from agent import calibratedoor as door
     from agent.calibrate import Blind
     from config.model import ConfigError
 
+    def tell(text: str) -> None:
+        typer.echo(text, err=True)
+
     try:
+        if lists and (merge or diff or files):
+            raise door.Misused("--lists takes no files, and goes with neither --merge nor --diff")
         if merge or diff or files:
             told = door.by_file(files or (), merge=merge, diff=diff, output=output)
+        elif lists:
+            told = door.follow_lists(_load_here(config), messenger or (), output, tell)
         else:
             loaded = _load_here(config)
             given = door.given(loaded, messenger or (), lasts, network, output)
-            told = door.run(loaded, given, lambda text: typer.echo(text, err=True))
+            told = door.run(loaded, given, tell)
     except (door.Misused, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
@@ -320,7 +331,7 @@ def calibrate(
             typer.echo(str(problem), err=True)
         raise typer.Exit(USAGE) from None
     except Blind as error:
-        typer.echo(f"not calibrated: {error}", err=True)
+        typer.echo(f"nothing was learned: {error}", err=True)
         raise typer.Exit(BLIND) from None
     typer.echo(json.dumps(told.document, indent=1) if as_json else "\n".join(told.lines))
 

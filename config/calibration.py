@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from config.document import read_json
 from config.model import Calibrated, ConfigError
-from config.schema import Strict
+from config.provenance import Strict
 from config.values import Identifier, PastDate, TargetName
 from probes.model import Target
 

@@ -95,6 +95,11 @@ def _exactly(builder: _Builder, text: str, file: Path) -> Any:
         raise _fatal(file, 0, f"is not valid YAML: {exc}") from exc
 
 
+def written_yaml(data: dict[str, Any]) -> str:
+    """The values of a document as a file, without the comments that it had."""
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))
+
+
 def read_json(file: Path) -> Document:
     """Raises ConfigError when the file cannot be read as an object. Knows no lines."""
     text = read_text(file)

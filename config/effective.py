@@ -26,6 +26,7 @@ def effective(config: Config) -> dict[str, Any]:
                     "asns": list(messenger.owner_asns),
                     "prefixes": list(messenger.owner_prefixes),
                 },
+                "lists": [dataclasses.asdict(one) for one in messenger.lists],
                 "quorum": messenger.quorum,
                 "targets": [_shown(target) for target in messenger.targets],
             }

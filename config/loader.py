@@ -25,6 +25,7 @@ from config.model import (
     ConfigError,
     MessengerConfig,
     Problem,
+    PublishedList,
     Source,
     TargetConfig,
 )
@@ -185,7 +186,8 @@ class _Loader:
             self._check_names(document)
             self._check_fast(document)
             if file is not None:
-                messengers.append(self._messenger(file, settings))
+                made = self._messenger(file, settings)
+                messengers.append(dataclasses.replace(made, file=document.file))
         return tuple(messengers)
 
     def _own_messengers(self, main: Document, settings: Settings) -> dict[str, Document]:
@@ -234,6 +236,7 @@ class _Loader:
             file.owner.prefixes,
             tuple(Source(source.url, source.read) for source in file.sources),
             targets,
+            tuple(PublishedList(one.url, one.form, one.targets) for one in file.lists),
         )
 
     def _controls(self, main: Document, settings: Settings) -> tuple[TargetConfig, ...]:

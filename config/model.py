@@ -44,6 +44,16 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedList:
+    """A list that the owner keeps up to date: ``form`` says how it is written, ``targets`` with
+    what the names of the targets begin that were taken from it."""
+
+    url: str
+    form: str
+    targets: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetConfig:
     """One entry of a messenger or controls file, with its probe built.
 
@@ -72,6 +82,8 @@ class TargetConfig:
 
 @dataclass(frozen=True, slots=True)
 class MessengerConfig:
+    """One messenger file; ``file`` is where it was read."""
+
     name: str
     title: str
     quorum: float
@@ -79,6 +91,8 @@ class MessengerConfig:
     owner_prefixes: tuple[str, ...]
     sources: tuple[Source, ...]
     targets: tuple[TargetConfig, ...]
+    lists: tuple[PublishedList, ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

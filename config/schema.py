@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, Self, Union
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationInfo,
     create_model,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from config import DEFAULT_LISTEN
+from config.provenance import ListFields, OwnerFields, SourceFields, Strict
 from config.values import (
     AT_LEAST_ONE,
     Address,
@@ -43,7 +43,6 @@ from config.values import (
     OptionalName,
     OptionalResolver,
     OptionalUrl,
-    PastDate,
     Port,
     PositiveDuration,
     Prefix,
@@ -66,10 +65,6 @@ from probes.registry import PROBES
 KeyPath = tuple[str | int, ...]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Transport = Literal["udp", "tcp", "tls", "https"]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
 
 def _written(default: str) -> Any:
@@ -273,16 +268,6 @@ def _resolver_conflicts(resolvers: ResolverSettings) -> Iterator[Conflict]:
 # --- messenger and controls files ------------------------------------------------------------
 
 
-class SourceFields(Strict):
-    url: Url
-    read: PastDate
-
-
-class OwnerFields(Strict):
-    asns: Annotated[tuple[Asn, ...], Unique] = ()
-    prefixes: Annotated[tuple[Prefix, ...], Unique] = ()
-
-
 def _not_too_often(value: float | None, info: ValidationInfo) -> float | None:
     least = (info.context or {}).get("min_interval")
     if value is not None and least is not None and value < least:
@@ -452,6 +437,7 @@ class MessengerHead(Strict):
     title: Annotated[str, Field(min_length=1, max_length=64)]
     sources: _Sources
     owner: OwnerFields = OwnerFields()
+    lists: Annotated[tuple[ListFields, ...], Unique] = ()
     quorum: _Quorum = 0.8
 
 

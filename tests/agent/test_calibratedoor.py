@@ -63,6 +63,11 @@ def written(name: str, answered: int = 10, catalogue: str = "2026.11.24", target
         (("--merge", "a.json", "bad.json", "-o", "c.json"), "bad.json: targets[0]"),
         (("--diff", "a.json"), "two calibration files"),
         (("--config", "nosuch.yaml"), "nosuch.yaml"),
+        (("--lists", "a.json"), "--lists takes no files"),
+        (("--lists", "--merge"), "--lists takes no files"),
+        (("--lists", "--messenger", "whatsapp"), "has lists"),
+        (("--lists", "--messenger", "nosuch"), "nosuch"),
+        (("--lists", "-o", "/nosuch/made.yaml"), "cannot write"),
     ],
 )
 def test_misuse_is_exit_2_with_a_sentence(arguments, word):
@@ -84,7 +89,7 @@ def test_what_will_be_sent_is_told_first_and_a_dead_line_is_exit_3(tmp_path):
     first, last = err.splitlines()
     assert "requests" in first
     assert first.endswith("in 10 minutes")
-    assert last == "not calibrated: this line is offline: no control answers"
+    assert last == "nothing was learned: this line is offline: no control answers"
     assert not Path("made.json").exists()
 
 

@@ -17,6 +17,9 @@ from probes.model import Channel, Family, Proof, Role, Target
 SOURCES = 'sources: [{url: "https://example.org/list", read: 2026-11-20}]\n'
 
 
+LIST = 'url: "https://a.example/list"'
+
+
 def tcp(name: str = "a", more: str = "") -> str:
     return f"{{name: {name}, channel: chat, probe: tcp, host: a.example, port: 443{more}}}"
 
@@ -140,6 +143,10 @@ def test_an_interval_fits_the_limit_that_was_set(target_mistakes) -> None:
         ("quorum: 1.1", "quorum", "less than or equal to 1"),
         ("owner: {asns: [-1]}", "owner.asns[0]", "greater"),
         ("owner: {prefixes: [10.0.0.1/8]}", "owner.prefixes[0]", "host bits"),
+        ("lists: [{url: a.example, form: prefixes}]", "lists[0].url", "http"),
+        (f"lists: [{{{LIST}, form: hosts}}]", "lists[0].form", "prefixes"),
+        (f"lists: [{{{LIST}, form: proxy_for}}]", "lists[0]", "needs targets"),
+        (f"lists: [{{{LIST}, form: prefixes, targets: a}}]", "lists[0]", "needs targets"),
         ("colour: red", "colour", "not a known key"),
         ("role: stun", "role", "not a known key"),
     ],

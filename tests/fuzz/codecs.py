@@ -16,6 +16,7 @@ from probes.wire import (
     mtproto,
     noise,
     protobuf,
+    published,
     quic,
     reflector,
     stun,
@@ -31,6 +32,13 @@ from tests.lab.websocket import framed
 
 NOW = 1_795_000_000.0
 NONCE, ID, SECRET = bytes(range(16)), bytes(range(12)), bytes(range(32))
+PREFIXES = b"91.108.4.0/22\n2a0a:f280::/32\n"
+SERVERS = b"""# force_probability 10 10
+default 2;
+proxy_for 1 149.154.175.50:8888;
+proxy_for -4 149.154.165.250:8888;
+proxy_for 1 [2001:b28:f23d:f001::d]:8888;
+"""
 PIECE = 97
 """Bytes that come at a time, where a reader collects them."""
 
@@ -190,6 +198,10 @@ def codecs() -> tuple[Codec, ...]:
         *(_mtproto(transport) for transport in Transport),
         *_noise(),
         Codec("protobuf", protobuf.message, (bytes.fromhex("089601120774657374696e67"),)),
+        Codec("published servers", published.parse_servers, (SERVERS,)),
+        Codec(
+            "published prefixes", published.parse_prefixes, (b"91.108.4.0/22\n2a0a:f280::/32\n",)
+        ),
         Codec("quic", lambda data: quic.read(data, IDS, quic.V1), _quic()),
         Codec(
             "reflector",

@@ -66,5 +66,5 @@ def test_a_dead_line_is_exit_3(lab: Lab, tmp_path: Path) -> None:
     file = tmp_path / "made.json"
     code, out, err = calibrated(lab, tmp_path / "cut", "--for", "15s", "-o", str(file))
     assert (code, out) == (3, "")
-    assert "not calibrated: this line is offline" in err
+    assert "nothing was learned: this line is offline" in err
     assert not file.exists()
