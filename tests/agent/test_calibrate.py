@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 from agent import calibrate, calibratedoor
 from agent import core as core_module
 from agent.calibrate import RUNS, Blind, Calibration, blindness, dresses, extent, open_questions
-from agent.calibrated import Key
+from agent.calibrated import Key, Tally
+from agent.checks import dress_of
 from agent.rounds import Beat
 from agent.store import Store
 from config.calibration import read
@@ -204,6 +206,28 @@ async def test_families_that_do_not_work_here_are_left_out(line):
     assert made.left_out == ("m/six",)
     assert "six" not in {t.target.name for t in made.turn("m")}
     await made.close()
+
+
+async def test_why_it_ends(line, begun):
+    now = time.monotonic()
+    assert begun.over(now) == ""
+    assert begun.over(now - 7200) == "the time is up"
+    begun._counted_at = now - 3 * 300 - 1  # the slowest of them is asked every five minutes
+    assert begun.over(now) == "nothing more can be counted here"
+    begun.core.manners.limits.bytes_per_day = 0
+    assert begun.over(now) == "the bytes of today are spent"
+    for dressed in begun._dressed["m"]:
+        of = dressed[0].target
+        begun.tallies[Key("m", of.name, of.probe, dress_of(dressed[0]))] = Tally(RUNS, 0)
+    assert begun.over(now) == f"everything was asked {RUNS} times"
+
+
+async def test_how_far_it_is(line, begun):
+    line.world.silent = {*RELAYS}
+    await begun.begin()
+    line.clock.forward(66)
+    await rounds(begun, line, 1)
+    assert begun.words() == f"6 of {6 * RUNS} runs, 2 of 7 asked so far have answered"
 
 
 # --- how much ----------------------------------------------------------------------------------
