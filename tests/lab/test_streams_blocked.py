@@ -185,13 +185,15 @@ def test_each_filter_is_named(lab: Lab, twins: dict[str, Beside]) -> None:
 
 @pytest.mark.parametrize("direction", ["in", "out"])
 def test_packets_that_pass_one_way_only(lab: Lab, twins: dict[str, Beside], direction: str) -> None:
-    """Nine of ten are dropped on the way there, or on the way back, to the twin as well."""
+    """Nine of ten are dropped on the way there, or on the way back, to the twin as well. Now and
+    then no first question is answered: that run plays no stream."""
     (address, port), voice = relays(lab)[0], target("voice", probe=VOICE)
     remote = (f"{address}/32", f"{CENSORED_TWIN}/32")
     lost = Lose(Loss(0.9, seed=3))
     lab.world.rules.add(Censor(match(remote=remote, protocol="udp", direction=direction), lost))
     order = Order(voice.target, address, port, VOICE, (twins[CENSORED_TWIN],))
-    seen = called(lab, [order] * 3)
+    seen = [o for o in called(lab, [order] * 8) if "twin_up_loss_ratio" in o.facts][-3:]
+    assert seen, "not one of eight runs played"
     streams = {voice.target.name: tuple(seen)}
     of = replace(voice, host=address, port=port)
     (first, *_) = find(case([(of, seen[-1])], channel="call", streams=streams))
