@@ -18,6 +18,7 @@ from agent.enginedoor import EngineDoor
 from config.model import Config, TargetConfig
 from config.values import (
     parse_address,
+    parse_authority,
     parse_duration,
     parse_fingerprint,
     parse_header,
@@ -243,6 +244,7 @@ _FORMS: Mapping[str, Callable[[str], object]] = {
     "origin": parse_url,
     "header": parse_header,
     "root": parse_public_key,
+    "authority": parse_authority,
     "fingerprints": parse_key_number,
 }
 """What an option's type does not tell; the same as in the files (config/schema.py)."""

@@ -26,18 +26,16 @@ from config import DEFAULT_LISTEN
 from config.provenance import ListFields, OwnerFields, SourceFields, Strict
 from config.values import (
     AT_LEAST_ONE,
+    OPTION_FORMS,
     Address,
     Asn,
     Country,
     Duration,
     FilePath,
     Fingerprint,
-    Header,
     Host,
     Identifier,
-    KeyNumber,
     Listen,
-    Name,
     NotEmpty,
     OptionalAddress,
     OptionalName,
@@ -46,13 +44,11 @@ from config.values import (
     Port,
     PositiveDuration,
     Prefix,
-    PublicKey,
     Size,
     SourceAddress,
     TargetName,
     Unique,
     Url,
-    UrlPath,
     is_address,
     is_loopback,
     split_address_port,
@@ -363,21 +359,10 @@ _PLACES: Mapping[str, dict[str, Any]] = {
     "resolver": {},
 }
 
-# Options whose values have a form that their type does not tell.
+# Options whose values have a form that their type does not tell; values.py knows most.
 _FORMS: Mapping[str, Any] = {
-    **{"server_name": OptionalName, "fingerprint": Fingerprint},
-    "query": Name,
-    "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
+    **OPTION_FORMS,
     "resolver": Annotated[str, AfterValidator(_known_resolver)],
-    "seconds": Annotated[float, Field(ge=0, le=300)],
-    "max_bytes": Annotated[int, Field(ge=1, le=1_000_000)],
-    "path": UrlPath,
-    "origin": OptionalUrl,
-    "header": Header,
-    "root": PublicKey,
-    "dc": Annotated[int, Field(ge=-32768, le=32767)],
-    "fingerprints": Annotated[tuple[KeyNumber, ...], NotEmpty, AT_LEAST_ONE, Unique],
-    "expect_status": Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Unique],
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
 from pydantic_core.core_schema import ValidationInfo
+
+from probes.wire.certificate import read_anchors
+from probes.wire.error import WireError
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SECONDS = {
@@ -226,6 +229,15 @@ def parse_key_number(value: str) -> str:
     return parse_digits(value, 8, 8)
 
 
+def parse_authority(value: str) -> str:
+    """Certificates in PEM, one after another."""
+    try:
+        read_anchors(value)
+    except WireError as error:
+        raise ValueError("must be certificates in PEM") from error
+    return value
+
+
 def parse_header(value: str) -> str:
     return parse_digits(value, 1, 32)
 
@@ -299,6 +311,7 @@ OptionalResolver = Annotated[str, _optional(lambda value: split_address_port(val
 UrlPath = Annotated[str, AfterValidator(parse_path)]
 PublicKey = Annotated[str, AfterValidator(parse_public_key)]
 KeyNumber = Annotated[str, AfterValidator(parse_key_number)]
+OptionalAuthority = Annotated[str, _optional(parse_authority)]
 Header = Annotated[str, AfterValidator(parse_header)]
 Listen = Annotated[str, AfterValidator(_listen)]
 FilePath = Annotated[str, AfterValidator(_path)]
@@ -308,3 +321,21 @@ TargetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Unique = AfterValidator(_unique)
 NotEmpty = AfterValidator(_not_empty)
 AT_LEAST_ONE = Field(json_schema_extra={"minItems": 1})
+
+OPTION_FORMS: Mapping[str, Any] = {
+    "server_name": OptionalName,
+    "fingerprint": Fingerprint,
+    "query": Name,
+    "type": Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9]{0,9}$")],
+    "seconds": Annotated[float, Field(ge=0, le=300)],
+    "max_bytes": Annotated[int, Field(ge=1, le=1_000_000)],
+    "path": UrlPath,
+    "origin": OptionalUrl,
+    "header": Header,
+    "root": PublicKey,
+    "authority": OptionalAuthority,
+    "dc": Annotated[int, Field(ge=-32768, le=32767)],
+    "fingerprints": Annotated[tuple[KeyNumber, ...], NotEmpty, AT_LEAST_ONE, Unique],
+    "expect_status": Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Unique],
+}
+"""Options of probes whose values have a form that their type does not tell."""

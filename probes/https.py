@@ -15,7 +15,10 @@ EXCHANGE_LIMIT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class HttpsProbe:
-    """One request; no redirect is followed. Any status will do while ``expect_status`` is empty."""
+    """One request; no redirect is followed. Any status will do while ``expect_status`` is empty.
+
+    ``authority``: as for tls.
+    """
 
     kind: ClassVar[str] = "https"
     takes: ClassVar[str] = "url"
@@ -25,6 +28,7 @@ class HttpsProbe:
     method: Literal["GET", "HEAD", "POST"] = "GET"
     expect_status: tuple[int, ...] = ()
     expect_body: str = ""
+    authority: str = ""
 
     @property
     def handshake(self) -> bool:
@@ -43,8 +47,9 @@ class HttpsProbe:
                 return
             bytes_over: http.ByteStream = tcp
             if self.handshake:
+                name = peer.host or peer.address
                 bytes_over = await tls.secure(
-                    trail, tcp, peer.address, peer.host or peer.address, ("http/1.1",)
+                    trail, tcp, peer.address, name, ("http/1.1",), authority=self.authority
                 )
             async with trail.step(Step.EXCHANGE, trail.limit(EXCHANGE_LIMIT)):
                 answer = await http.exchange(bytes_over, self.method, self.url)

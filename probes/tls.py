@@ -11,7 +11,11 @@ from probes.trail import Peer, Trail
 
 @dataclass(frozen=True, slots=True)
 class TlsProbe:
-    """``server_name``: the name to ask for and to verify, the target's host when empty."""
+    """``server_name``: the name to ask for and to verify, the target's host when empty.
+
+    ``authority``: certificates in PEM that alone are trusted, for a service that has an authority
+    of its own; empty, the usual ones.
+    """
 
     kind: ClassVar[str] = "tls"
     takes: ClassVar[str] = "host"
@@ -21,6 +25,7 @@ class TlsProbe:
 
     server_name: str = ""
     alpn: tuple[str, ...] = ()
+    authority: str = ""
 
     def subject(self, host: str) -> str:
         return (self.server_name or host).lower()
@@ -29,7 +34,9 @@ class TlsProbe:
         async with stream.connect(trail, peer) as tcp:
             if not trail.partial:
                 name = self.server_name or peer.host or peer.address
-                await tls.secure(trail, tcp, peer.address, name, self.alpn)
+                await tls.secure(
+                    trail, tcp, peer.address, name, self.alpn, authority=self.authority
+                )
 
 
 PROBE = TlsProbe

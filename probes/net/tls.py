@@ -30,21 +30,25 @@ _CHUNK = 16384
 
 
 @lru_cache(maxsize=64)
-def context(alpn: tuple[str, ...], ca_file: str, pinned: bool = False) -> ssl.SSLContext:
+def context(
+    alpn: tuple[str, ...], ca_file: str, pinned: bool = False, authority: str = ""
+) -> ssl.SSLContext:
     """A verifying client context; built once per setting, since building costs 30 ms.
 
-    Trusts the system's store, certifi's where that is empty, and ``ca_file`` beside. ``pinned``:
-    verifies nothing, for a caller who compares the certificate itself.
+    Trusts the system's store, certifi's where that is empty, and ``ca_file`` beside; with an
+    ``authority``, certificates in PEM, those and nobody else. ``pinned``: verifies nothing, for a
+    caller who compares the certificate itself.
     """
-    made = ssl.create_default_context()
+    anchors = b"".join(certificate.read_anchors(authority)) if authority else None
+    made = ssl.create_default_context(cadata=anchors)
     if pinned:
         made.check_hostname = False
         made.verify_mode = ssl.CERT_NONE
     # Python 3.13 began to refuse chains that every client accepts (no key ids, say).
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if made.cert_store_stats()["x509_ca"] == 0:
+    if not authority and made.cert_store_stats()["x509_ca"] == 0:
         made.load_verify_locations(certifi.where())
-    if ca_file:
+    if ca_file and not authority:
         made.load_verify_locations(ca_file)
     if alpn:
         made.set_alpn_protocols(list(alpn))
@@ -166,13 +170,15 @@ async def secure(
     alpn: Sequence[str] = (),
     *,
     pin: str = "",
+    authority: str = "",
     instead: ssl.SSLContext | None = None,
 ) -> TlsStream:
     """The ``tls`` step: a handshake for ``server_name``, verified unless ``instead`` is
     a context that does not.
 
     ``pin``: SHA-256 of the one certificate that will do, hexadecimal; then no chain and no name
-    counts, and another certificate is ``bad_certificate``.
+    counts, and another certificate is ``bad_certificate``. ``authority``: whose certificates alone
+    are believed, in PEM.
 
     Facts: clienthello_bytes, clienthello_acked (did the other side's kernel acknowledge it?),
     tls_version, tls_cipher, alpn, certificate_* (also when verification failed).
@@ -180,9 +186,8 @@ async def secure(
     port = tcp.sock.getpeername()[1]
     await trail.env.courtesy.handshake(address, f"{server_name}:{port}")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = (instead or context(tuple(alpn), trail.env.tls_ca_file, bool(pin))).wrap_bio(
-        incoming, outgoing, server_side=False, server_hostname=server_name
-    )
+    verifying = instead or context(tuple(alpn), trail.env.tls_ca_file, bool(pin), authority)
+    session = verifying.wrap_bio(incoming, outgoing, server_side=False, server_hostname=server_name)
     stream = TlsStream(tcp, incoming, outgoing, session)
     try:
         async with trail.step(Step.TLS, trail.limit(HANDSHAKE_LIMIT)):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import re
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,6 +17,9 @@ from probes.wire.error import WireError
 from probes.wire.text import clean
 
 MAX_NAMES = 5
+_BLOCK = re.compile(
+    r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----\s*", re.ASCII
+)
 
 
 def facts(chain: Sequence[bytes]) -> dict[str, str | int | float]:
@@ -70,3 +75,33 @@ def _dns_names(leaf: x509.Certificate) -> str:
         return ""
     names = extension.value.get_values_for_type(x509.DNSName)
     return ",".join(clean(name) for name in names[:MAX_NAMES])
+
+
+def read_anchors(pem: str) -> list[bytes]:
+    """Trust anchors in PEM (RFC 7468), one after another, to DER. Lines may be folded: any white
+    space will do where a line ends, since texts in YAML files are folded.
+
+    Raises WireError BAD_CERTIFICATE where there is none, one of them is none, or anything else is
+    there.
+    """
+    found, rest = [], pem.strip()
+    while rest:
+        block = _BLOCK.match(rest)
+        if block is None:
+            break
+        found.append(_anchor("".join(block[1].split())))
+        rest = rest[block.end() :]
+    if rest or not found:
+        raise WireError(Failure.BAD_CERTIFICATE, "no certificates in PEM")
+    return found
+
+
+def _anchor(text: str) -> bytes:
+    try:
+        der = base64.b64decode(text, validate=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            x509.load_der_x509_certificate(der)
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
+        raise WireError(Failure.BAD_CERTIFICATE, clean(str(error))) from error
+    return der

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from textwrap import indent
 from typing import ClassVar, Literal
 
 import pytest
@@ -13,6 +14,8 @@ from config.effective import effective
 from config.loader import load
 from config.schema import controls_model, messenger_model
 from probes.model import Channel, Family, Proof, Role, Target
+from probes.wire.certificate import read_anchors
+from tests.probes.certificates import Authority
 
 SOURCES = 'sources: [{url: "https://example.org/list", read: 2026-11-20}]\n'
 
@@ -422,3 +425,40 @@ def test_channels_are_those_of_the_vocabulary() -> None:
     fields = messenger_model().model_json_schema()["$defs"]["Channel"]["enum"]
     assert fields == [channel.value for channel in Channel]
     assert "Role" in controls_model().model_json_schema()["$defs"]
+
+
+PEM = """
+      -----BEGIN CERTIFICATE-----
+      MIIBFTCBvAIUE3Y
+      -----END CERTIFICATE-----
+"""
+
+
+def anchored(more: str = "") -> str:
+    """A file with one anchor for two targets, as shipped ones have it."""
+    return (
+        "messenger: own\ntitle: Own\n"
+        + SOURCES
+        + "targets:\n"
+        + "  - name: a\n    channel: chat\n    probe: tls\n    host: a.example\n    port: 443\n"
+        + f"    authority: &own >-{more}"
+        + "  - {name: b, channel: web, probe: https, url: 'https://b.example/', authority: *own}\n"
+    )
+
+
+def test_an_authority_is_said_once_for_many_targets(write, tmp_path) -> None:
+    pem = Authority(tmp_path / "authority", "own").root.read_text("ascii")
+    write("own/own.yaml", anchored("\n" + indent(pem, " " * 6)))
+    main = write("callpath.yaml", "messengers: [own]\nmessenger_dirs: [own]\n")
+    (own,) = load(main).messengers
+    (said,) = {t.probe.authority for t in own.targets}
+    assert read_anchors(said) == read_anchors(pem)
+
+
+def test_what_is_no_certificate_is_no_authority(write, problems) -> None:
+    write("own/own.yaml", anchored(PEM))
+    main = write("callpath.yaml", "messengers: [own]\nmessenger_dirs: [own]\n")
+    found = problems(main)
+    assert {(p.key, p.message) for p in found} >= {
+        ("targets[0].authority", "must be certificates in PEM")
+    }

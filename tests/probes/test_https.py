@@ -308,3 +308,13 @@ async def test_a_client_certificate_that_is_missed_is_an_alert(
     assert seen.failed.step is Step.EXCHANGE
     assert seen.failed.failure is Failure.TLS_ALERT
     assert seen.works
+
+
+async def test_an_authority_of_its_own_is_the_only_one(
+    env: Environment, good: Certificate, foreign: Authority
+) -> None:
+    own = foreign.root.read_text("ascii")
+    seen = await get(env, say(response()), foreign.issue("own").server(), authority=own)
+    assert seen.ok
+    seen = await get(env, say(response()), good.server(), authority=own)
+    assert seen.failed.failure is Failure.UNKNOWN_ISSUER

@@ -322,3 +322,16 @@ async def test_a_write_after_a_fin_is_closed_and_not_reset(env: Environment) -> 
             with pytest.raises(StepFailed):
                 await write_late(trail, server.port)
         assert trail.steps[-1].failure is failure
+
+
+async def test_an_authority_of_its_own_is_the_only_one(
+    env: Environment, good: Certificate, foreign: Authority
+) -> None:
+    """It does for a service what no store of the system does, and the usual ones do not count."""
+    own = TlsProbe(authority=foreign.root.read_text("ascii"))
+    async with tcp_server(say_nothing, tls=foreign.issue("own").server()) as server:
+        assert (await observe(own, server.port, env, host=NAME)).ok
+    async with tcp_server(say_nothing, tls=good.server()) as server:
+        assert (await observe(TlsProbe(), server.port, env, host=NAME)).ok
+        seen = await observe(own, server.port, env, host=NAME)
+    assert seen.failed.failure is Failure.UNKNOWN_ISSUER

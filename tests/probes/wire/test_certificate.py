@@ -1,4 +1,5 @@
 import hashlib
+import ssl
 import time
 import warnings
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.model import Failure
-from probes.wire.certificate import facts
+from probes.wire.certificate import facts, read_anchors
 from probes.wire.error import WireError
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -213,3 +214,24 @@ def test_damaged_certificates(mutated, data):
 def test_one_wrong_byte(at, value):
     """Leaves the lengths right more often than not, so that the fields are reached."""
     outcome(LEAF[:at] + bytes([value]) + LEAF[at + 1 :])
+
+
+def test_anchors_in_pem_one_after_another():
+    made = [certificate(name(common=text)) for text in ("one", "two")]
+    pem = "".join(map(ssl.DER_cert_to_PEM_cert, made))
+    assert read_anchors(pem) == read_anchors(pem.replace("\n", " ")) == made
+    for spoiled in (pem[:-4], "x" + pem, pem + "x", pem.replace("MII", "MI", 1)):
+        with pytest.raises(WireError):
+            read_anchors(spoiled)
+
+
+@given(
+    st.text(max_size=200)
+    | st.text(max_size=60).map(
+        lambda text: f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
+    )
+)
+def test_what_is_no_anchor_is_said_so(text):
+    with pytest.raises(WireError) as caught:
+        read_anchors(text)
+    assert caught.value.failure is Failure.BAD_CERTIFICATE
