@@ -167,7 +167,9 @@ def symptom_of(o: Observation) -> Symptom | None:
 def _of_exchange(o: Observation, failure: Failure | None) -> Symptom | None:
     if pace.is_transfer(o) and pace.froze(o):
         return Symptom.FLOW_FROZEN
-    if o.target.probe in ("stun", "turn", "dtls", "reflector") and not took(o, Step.CONNECT):
+    if o.target.probe in ("stun", "turn", "dtls", "reflector", "echo") and not took(
+        o, Step.CONNECT
+    ):
         if failure is Failure.LOSSY:
             return Symptom.LOSSY
         if failure is Failure.PROHIBITED:

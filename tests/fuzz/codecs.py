@@ -12,6 +12,7 @@ import dns.rrset
 from probes.wire import (
     certificate,
     dtls,
+    echo,
     foreign,
     mtproto,
     noise,
@@ -165,6 +166,7 @@ def _dtls_all(data: bytes) -> None:
     dtls.read_answer(data)
 
 
+ECHOES = [echo.ping(b"\x13\x37\xca\xfe", number) for number in range(5)]
 IDS = quic.Ids(ID[:8], ID[4:])
 
 
@@ -194,6 +196,7 @@ def codecs() -> tuple[Codec, ...]:
             (_dns("a.test", "192.0.2.1", "192.0.2.2"), _dns("a.test")),
         ),
         Codec("dtls", _dtls_all, _dtls()),
+        Codec("echo", lambda data: echo.read_answer(data, ECHOES), (ECHOES[1], ECHOES[1] + b"x")),
         Codec("foreign", lambda data: foreign.spoken(data, b"what we said"), (b"HTTP/1.1 200",)),
         *(_mtproto(transport) for transport in Transport),
         *_noise(),

@@ -58,7 +58,7 @@ class Target:
         """The kind of socket at the server: udp or tcp."""
         if self.probe in ("stun", "turn"):
             return "udp" if self.fields.get("transport", "udp") == "udp" else "tcp"
-        return "udp" if self.probe in ("dtls", "dns", "reflector", "quic") else "tcp"
+        return "udp" if self.probe in ("dtls", "dns", "reflector", "quic", "echo") else "tcp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from tests.lab.certificates import Pair
 from tests.lab.web import Place, slug
 
 PROBES = frozenset({"stun", "turn", "dtls"})
-RELAYS = PROBES | {"reflector"}
-"""What is asked of a call's relays; coturn knows nothing of the last."""
+RELAYS = PROBES | {"reflector", "echo"}
+"""What is asked of a call's relays; coturn knows nothing of the last two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import dns.query
 import dns.rcode
 
 from probes.wire import quic, reflector
-from tests.lab import greeters, interceptor, names, peertags, quicserver, relays, web
+from tests.lab import greeters, interceptor, names, peertags, quicserver, relays, voices, web
 from tests.lab.catalogue import Catalogue
 from tests.lab.certificates import Authority
 from tests.lab.names import Resolver
@@ -51,6 +51,7 @@ class Servers:
         waits = [*self._start_resolvers(), *self._start_relays()]
         waits += [*self._start_greeters(), *self._start_web()]
         waits += self._start_sink() + self._start_reflectors() + self._start_quic()
+        waits += self._start_voices()
         for name, happened in waits:
             self._wait(name, happened)
 
@@ -184,6 +185,14 @@ class Servers:
             waits += self._ours("quicserver", owner.places, negotiates, *given, name=owner.slug)
         return waits
 
+    def _start_voices(self) -> list[Wait]:
+        waits: list[Wait] = []
+        spoken = voices.places(self.catalogue.targets, ipv6=self.world.ipv6)
+        for header, places in spoken.items():
+            works = partial(echoes, header=bytes.fromhex(header))
+            waits += self._ours("voices", places, works, header, name=f"voices-{header}")
+        return waits
+
     def _ours(
         self, module: str, places: Sequence[Place], works: Works, *arguments: str, name: str = ""
     ) -> list[Wait]:
@@ -267,6 +276,17 @@ def pings(place: Place) -> bool:
         sock.connect(place)
         sock.send(reflector.ping(tag, query))
         return reflector.answers(sock.recv(2048), query)
+
+
+def echoes(place: Place, header: bytes) -> bool:
+    """Does a voice server send a ping back?"""
+    family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    ping = header + secrets.token_bytes(voices.COUNTER)
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect(place)
+        sock.send(ping)
+        return sock.recv(2048) == ping
 
 
 def negotiates(place: Place) -> bool:

@@ -34,6 +34,7 @@ from tests.lab import (
     peertags,
     quicserver,
     relays,
+    voices,
     web,
 )
 from tests.lab.actions import IN
@@ -119,6 +120,9 @@ class Internet:
                 self._at(address, port, lambda c, answer=answer: FramedStun(c, answer))
         for address, port in peertags.places(catalogue.targets, ipv6=True):
             self.datagrams[packed(address), port] = self._reflector
+        for header, known in voices.places(catalogue.targets, ipv6=True).items():
+            echoed = self._voice(bytes.fromhex(header))
+            self.datagrams.update(((packed(address), port), echoed) for address, port in known)
         for owner in quicserver.owners(catalogue.targets, ipv6=True):
             spoken = Quic(kernel=self.kernel, owner=owner)
             for address, port in owner.places:
@@ -183,6 +187,10 @@ class Internet:
     def _reflector(self, data: bytes, source: Place) -> list[bytes]:
         address = str(ipaddress.ip_address(source[0]))
         return peertags.answer(data, address, source[1], self.kernel.loop.clock.true)
+
+    @staticmethod
+    def _voice(header: bytes) -> Datagrams:
+        return lambda data, _: voices.answer(data, header)
 
     def _web(self, hosts: Sequence[web.Host]) -> None:
         owners: dict[str, set[str]] = {}
