@@ -11,6 +11,7 @@ from agent.companion import Companion
 from agent.vantage import ControlResult
 from config.model import TargetConfig
 from probes.dtls import DtlsProbe
+from probes.echo import EchoProbe
 from probes.https import HttpsProbe
 from probes.model import Fact, Observation, Role, Step
 from probes.mtproto import MtprotoProbe
@@ -27,7 +28,7 @@ MOST = 3
 """Addresses (for names: names) per channel and symptom in one round: a sample tells as much."""
 _VARIED = (
     *(TcpProbe, TlsProbe, HttpsProbe, StunProbe, TurnProbe, DtlsProbe),
-    *(MtprotoProbe, NoiseProbe, QuicProbe),
+    *(MtprotoProbe, NoiseProbe, QuicProbe, EchoProbe),
 )
 
 

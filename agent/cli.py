@@ -342,11 +342,13 @@ def messengers(config: ConfigOption = None, as_json: JsonOption = False) -> None
     from agent.wiring import contact_rows
     from exporters import tables
 
-    rows = contact_rows(_load(config))
+    loaded = _load(config)
+    rows = contact_rows(loaded)
     if as_json:
-        typer.echo(json.dumps({"version": 1, "targets": rows}, indent=1))
+        shown = {"version": 1, "targets": rows, "available": list(loaded.available)}
+        typer.echo(json.dumps(shown, indent=1))
     else:
-        tables.contacts(rows)
+        tables.contacts(rows, loaded.available)
 
 
 @app.command()

@@ -26,7 +26,7 @@ MAX_BYTES = 2**20
 MAX_ALIASES = 100
 MAX_NODES = 50_000
 MAX_DEPTH = 20
-MAX_TEXT = 1024
+MAX_TEXT = 4096  # a certificate has some two thousand
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+")

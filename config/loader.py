@@ -69,6 +69,7 @@ class _Loader:
     def __init__(self, probes: Mapping[str, Any]) -> None:
         self._probes = probes
         self._problems: list[Problem] = []
+        self._available: tuple[str, ...] = ()
         self._research = False
         self._fast: tuple[IPv4Network | IPv6Network, ...] | None = None
         # A clock before the catalogue's own day is wrong, and the agent has to run to say so.
@@ -88,7 +89,9 @@ class _Loader:
         calibration = self._calibration(main, settings)
         if self._problems:
             raise ConfigError(self._problems)
-        return Config(settings, messengers, controls, calibration, CATALOGUE_VERSION)
+        return Config(
+            settings, messengers, controls, calibration, CATALOGUE_VERSION, self._available
+        )
 
     def _settings(self, main: Document, folder: Path) -> Settings:
         """As much of the file as is right, so that the other files are checked all the same."""
@@ -170,6 +173,7 @@ class _Loader:
     def _messengers(self, main: Document, settings: Settings) -> tuple[MessengerConfig, ...]:
         own = self._own_messengers(main, settings)
         shipped = {file.stem: file for file in sorted(_MESSENGERS.glob("*.yaml"))}
+        self._available = tuple(sorted({*own, *shipped} - set(settings.messengers)))
         model = messenger_model(self._probes)
         messengers = []
         for name in settings.messengers:

@@ -116,10 +116,12 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the agent was told. ``catalogue`` is the version of the shipped files."""
+    """Everything the agent was told. ``catalogue`` is the version of the shipped files,
+    ``available`` are messengers that are described and not selected."""
 
     settings: Settings
     messengers: tuple[MessengerConfig, ...]
     controls: tuple[TargetConfig, ...]
     calibration: tuple[Calibrated, ...]
     catalogue: str
+    available: tuple[str, ...] = ()

@@ -206,8 +206,9 @@ def _value(value: Fact) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clean(str(value), 2000)
 
 
-def contacts(rows: Sequence[dict[str, Any]]) -> None:
-    """The answer of ``callpath messengers``: what would be contacted."""
+def contacts(rows: Sequence[dict[str, Any]], available: Sequence[str] = ()) -> None:
+    """The answer of ``callpath messengers``: what would be contacted, and ``available``, which is
+    not."""
     console = _console()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("messenger", "channel", "target", "probe"):
@@ -233,6 +234,8 @@ def contacts(rows: Sequence[dict[str, Any]]) -> None:
     console.print(table)
     total = sum(row["bytes_per_day"] for row in rows)
     console.print(f"\n{len(rows)} targets, about {_size(total)} a day.")
+    if available:
+        console.print(f"Available, not selected: {', '.join(available)}.")
 
 
 def _every(seconds: float | None) -> str:

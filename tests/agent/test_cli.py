@@ -195,6 +195,20 @@ def test_messengers_lists_every_target_once():
     assert f"{len(wanted)} targets" in out
 
 
+def test_messengers_lists_what_might_be_selected_and_is_not(tmp_path):
+    file = tmp_path / "callpath.yaml"
+    file.write_text("messengers: [signal, telegram]\n")
+    for config, others in ((None, {"signal", "discord"}), (file, {"whatsapp", "discord"})):
+        given = ("--config", str(config)) if config else ()
+        shown = json.loads(called("messengers", "--json", *given)[1])
+        assert others <= set(shown["available"])
+        assert not {row["messenger"] for row in shown["targets"]} & set(shown["available"])
+        (line,) = [
+            line for line in called("messengers", *given)[1].splitlines() if "Available" in line
+        ]
+        assert line == f"Available, not selected: {', '.join(shown['available'])}."
+
+
 def test_healthcheck_of_nobody_is_exit_1(tmp_path):
     file = tmp_path / "callpath.yaml"
     file.write_text('web: {listen: "127.0.0.1:9"}\n')

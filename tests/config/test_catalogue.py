@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from config.document import read_yaml
 from config.loader import load
 from config.model import Config
 from probes.model import Family, Proof, Role
+from probes.wire.certificate import facts, read_anchors
 
 FOLDER = Path(config.__file__).parent
 FILES = sorted([*FOLDER.glob("messengers/*.yaml"), *FOLDER.glob("controls/*.yaml")])
@@ -126,6 +127,77 @@ def test_telegram(shipped: Config) -> None:
     assert Proof.DOCUMENTED not in {t.proof for t in calls}
     reflectors = [t for t in telegram.targets if t.target.probe == "reflector"]
     assert {(t.proof, t.informative) for t in reflectors} == {(Proof.UNPROVEN, True)}
+
+
+NAMES = sorted(file.stem for file in FOLDER.glob("messengers/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def everyone(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    main = tmp_path_factory.mktemp("all") / "callpath.yaml"
+    main.write_text(f"messengers: [{', '.join(NAMES)}]\n")
+    return load(main)
+
+
+def test_the_others_are_there_and_not_selected(shipped: Config, everyone: Config) -> None:
+    assert [m.name for m in shipped.messengers] == ["whatsapp", "telegram"]
+    assert set(shipped.available) == set(NAMES) - {"whatsapp", "telegram"}
+    assert {"discord", "facebook", "facetime", "google_meet", "instagram", "signal", "teams"} <= {
+        *shipped.available
+    }
+    assert [m.name for m in everyone.messengers] == NAMES
+    assert everyone.available == ()
+
+
+def test_no_opt_in_target_sets_an_interval_or_a_family(everyone: Config) -> None:
+    targets = [t for m in everyone.messengers for t in m.targets]
+    assert {(t.interval, t.family) for t in targets} == {(None, Family.ANY)}
+
+
+def test_two_messengers_never_ask_the_same_of_one_place(everyone: Config) -> None:
+    """The second would not be measured: at most one check in 60 s (design 7)."""
+    asked = [t for m in everyone.messengers for t in m.targets] + list(everyone.controls)
+    whose: dict[tuple[str, int, str], set[str]] = {}
+    for t in asked:
+        if t.host:
+            key = (t.host, t.port, t.target.probe)
+            whose.setdefault(key, set()).add(t.target.messenger)
+    assert {key: names for key, names in whose.items() if len(names) > 1} == {}
+
+
+def test_signal_trusts_its_own_authority_alone(everyone: Config) -> None:
+    signal = next(m for m in everyone.messengers if m.name == "signal")
+    secured = [t for t in signal.targets if t.target.probe == "tls"]
+    assert {t.host for t in secured} == {
+        *("chat.signal.org", "storage.signal.org", "cdsi.signal.org", "sfu.voip.signal.org")
+    }
+    (pem,) = {t.probe.authority for t in secured}
+    (anchor,) = read_anchors(pem)
+    its = facts([anchor])
+    assert its["certificate_subject"] == its["certificate_issuer"] == "Signal Messenger"
+    dates = [its[f"certificate_not_{word}"] for word in ("before", "after")]
+    assert [datetime.fromtimestamp(float(at), UTC).date() for at in dates] == [
+        date(2022, 1, 26),
+        date(2032, 1, 24),
+    ]
+    turn = [t for t in signal.targets if t.target.probe == "turn"]
+    assert {(t.port, t.probe.realm, t.proof) for t in turn} == {
+        (3478, "signal.org", Proof.CAPTURED)
+    }
+
+
+def test_discords_voice_servers_are_the_captures(everyone: Config) -> None:
+    discord = next(m for m in everyone.messengers if m.name == "discord")
+    voice = [t for t in discord.targets if t.target.probe == "echo"]
+    assert len({t.host for t in voice}) == 6
+    assert {(t.port, t.probe.header, t.proof) for t in voice} == {
+        (50004, "1337cafe", Proof.CAPTURED)
+    }
+
+
+def test_where_nobody_has_published_an_exchange_nothing_decides(everyone: Config) -> None:
+    facetime = next(m for m in everyone.messengers if m.name == "facetime")
+    assert all(t.informative for t in facetime.targets)
 
 
 def test_relays_and_data_centres_belong_to_the_owner(shipped: Config) -> None:

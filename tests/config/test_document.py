@@ -73,7 +73,7 @@ def test_every_key_and_entry_knows_its_line(write) -> None:
         ("a: [1, null]\n", 1, "a[1]", "has no value"),
         ("a: 1\nb: !!python/object:os.system x\n", 2, "b", "tags are not allowed"),
         ("a: !!str 1\n", 1, "a", "tags are not allowed"),
-        (f"a: {'x' * 1025}\n", 1, "a", "longer than 1024"),
+        (f"a: {'x' * 4097}\n", 1, "a", "longer than 4096"),
         ('a: "\\e[31m"\n', 1, "a", "control or invisible"),
         ('a: "\\u202e"\n', 1, "a", "control or invisible"),
         ('a: "\\ud800"\n', 1, "a", "control or invisible"),
@@ -165,7 +165,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         ('{"a": ' + "[" * 30 + "]" * 30 + "}", 0, "nested deeper"),
         ('{"a": ' + "1" * 5000 + "}", 0, "not valid JSON"),
         ('{"a": "\\ud800"}', 0, "control or invisible"),
-        ('{"' + "x" * 1025 + '": 1}', 0, "longer than 1024"),
+        ('{"' + "x" * 4097 + '": 1}', 0, "longer than 4096"),
     ],
 )
 def test_json_that_is_refused(write, text: str, line: int, message: str) -> None:

@@ -155,7 +155,7 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
             "messengers:\n  - telegram\n  - viber",
             3,
             "messengers[1]",
-            "known are: telegram, whatsapp",
+            "known are: discord, ",
         ),
         ("messenger_dirs: [absent]", 1, "messenger_dirs[0]", "cannot be read"),
         ("\ncontrols: absent.yaml", 2, "controls", "cannot be read"),

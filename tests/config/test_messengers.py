@@ -256,9 +256,9 @@ def test_hidden_and_other_files_are_not_read(write, problems) -> None:
 
 
 def test_an_unknown_messenger_is_told_the_known_ones(write, problems) -> None:
-    (found,) = problems(own(write, {"a.yaml": body("signal")}, "messengers: [viber]"))
+    (found,) = problems(own(write, {"a.yaml": body("aaa")}, "messengers: [viber]"))
     assert (found.line, found.key) == (2, "messengers[0]")
-    assert "signal, telegram, whatsapp" in found.message
+    assert "known are: aaa, discord, " in found.message
 
 
 def test_every_kind_of_target_becomes_what_it_says(write) -> None:

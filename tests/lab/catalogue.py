@@ -36,6 +36,9 @@ WIDE_V6 = ipaddress.ip_network("2a04:4e40::/28", strict=False)
 
 ROOMY = 256  # smaller prefixes are single machines, and a file pins them where it means them
 
+_AUTHORITY = re.compile(
+    r"(authority: (?:&\w+ )?)>-\n\s*-----BEGIN (?:.*\n)*?\s*-----END CERTIFICATE-----\n"
+)
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -95,15 +98,19 @@ def shipped(country: str = "", messengers: Sequence[str] = ("whatsapp", "telegra
     return [*files, pack] if pack.is_file() else files
 
 
-def with_root(directory: Path, root: str) -> Path:
-    """A folder with the shipped messenger files in which one thing is different: the key from which
+def with_root(directory: Path, root: str, authority: str = "") -> Path:
+    """A folder with the shipped messenger files in which something is different: the key from which
     a chat host's chain must come, ``root`` in hexadecimal instead of the operator's, which is
-    secret. For ``messenger_dirs``."""
+    secret, and so the certificates, ``authority`` in PEM, that a service trusts alone. For
+    ``messenger_dirs``."""
     folder = directory / "messengers"
     folder.mkdir(exist_ok=True)
+    folded = " ".join(authority.split("\n")).strip()
     for file in (SHIPPED / "messengers").glob("*.yaml"):
         text = file.read_text(encoding="utf-8")
         changed = re.sub(r'(root: (?:&\w+ )?)"[0-9a-f]{64}"', rf'\g<1>"{root}"', text)
+        if folded:
+            changed = _AUTHORITY.sub(rf'\g<1>"{folded}"\n', changed)
         if changed != text:
             (folder / file.name).write_text(changed, encoding="utf-8")
     return folder

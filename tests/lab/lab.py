@@ -59,10 +59,12 @@ class Lab:
         sections are written over these.
         """
         factor = interval / 60.0
+        servers = self.servers
+        trusted = servers.vault.root_hex, servers.ca_file.read_text("ascii")
         settings: dict[str, Any] = {
             "vantage": {"name": "lab", "country": COUNTRY, "network": "fixed"},
             "tls_ca_file": str(self.servers.ca_file),
-            "messenger_dirs": [str(catalogue.with_root(directory, self.servers.vault.root_hex))],
+            "messenger_dirs": [str(catalogue.with_root(directory, *trusted))],
             "state_dir": str(directory / "state"),
             "schedule": {
                 "interval": _seconds(60 * factor),

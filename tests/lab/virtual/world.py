@@ -56,9 +56,13 @@ class MemoryStore(store.Store):
         return store._prepare(sqlite3.connect(":memory:", check_same_thread=False))
 
 
+WATCHED = ("whatsapp", "telegram")
+"""The messengers that are selected by default."""
+
+
 @cache
-def shipped() -> catalogue.Catalogue:
-    return catalogue.load(catalogue.shipped(COUNTRY))
+def shipped(messengers: tuple[str, ...] = WATCHED) -> catalogue.Catalogue:
+    return catalogue.load(catalogue.shipped(COUNTRY, messengers))
 
 
 @cache
@@ -67,6 +71,7 @@ def configuration(
     directory: File,
     transfers: float | None = None,
     decides: tuple[str, ...] = (),
+    messengers: tuple[str, ...] = WATCHED,
 ) -> Config:
     """The shipped schedule; ``transfers``: minutes between two of them instead, within a budget
     that allows it; ``decides`` as of a scenario. The profile ``twin`` is research with a server of
@@ -79,6 +84,7 @@ def configuration(
     text = (
         f"vantage: {{name: lab, country: {COUNTRY}, network: fixed}}\n"
         f"profile: {'research' if own else profile}\n"
+        f"messengers: [{', '.join(messengers)}]\n"
         f'resolvers: {{system: "{RESOLVER_V4}"}}\n'
         f"messenger_dirs: [{folder}]\n"
     )
@@ -118,11 +124,18 @@ class Here:
 class VirtualWorld:
     """``with VirtualWorld(seed) as world: world.run(...)``."""
 
-    def __init__(self, seed: int, *, line: Line | None = None, ipv6: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        line: Line | None = None,
+        ipv6: bool = False,
+        messengers: tuple[str, ...] = WATCHED,
+    ) -> None:
         self.rng = random.Random(seed)
         self.clock = Clock()
         self.here = Here()
-        self.catalogue = shipped()
+        self.catalogue = shipped(messengers)
         self.path = Path(ROUTERS, line or Line(delay=0.02))
         self._ipv6 = ipv6
         self.loop: Loop
