@@ -14,6 +14,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "https": {"url": f"https://{NAME}/"},
     "dns": {"query": NAME},
     "transfer": {"url": f"https://{NAME}/"},
+    "echo": {"header": "1337cafe"},
 }
 
 
@@ -28,6 +29,7 @@ def test_every_kind_is_found() -> None:
         "dtls",
         "quic",
         "reflector",
+        "echo",
         "transfer",
         "media",
         "mtproto",
@@ -62,6 +64,7 @@ def test_a_probe_says_what_it_takes_and_what_it_costs(kind: str) -> None:
         ("https", {"url": "http://x.test/"}, False),
         ("stun", {}, False),
         ("reflector", {}, False),
+        ("echo", {}, False),
         ("quic", {}, True),
         ("stun", {"transport": "tls"}, True),
         ("turn", {"transport": "tcp"}, False),
