@@ -17,7 +17,6 @@ from tests.probes.servers import (
     echo,
     observe,
     silent,
-    stun_answers,
     udp_server,
 )
 
@@ -44,7 +43,7 @@ async def test_five_pings_with_counters_of_their_own(env: Environment, host: str
     ("answer", "failure"),
     [
         (silent, Failure.TIMEOUT),
-        (stun_answers, Failure.BAD_REPLY),
+        (lambda n, data: [b"\1\1\0\0\x21\x12\xa4\x42" + bytes(12)], Failure.BAD_REPLY),
         (lambda n, data: [b"HTTP/1.1 400 Bad Request\r\n\r\n"], Failure.BAD_REPLY),
         (lambda n, data: [data[:4] + bytes(4)], Failure.WRONG_ID),
         (lambda n, data: [data[:-1]], Failure.TRUNCATED),
