@@ -170,7 +170,7 @@ def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
         if symptom_of(o) is Symptom.DTLS_SILENT:
             asks.append(datagrams.beside_dtls(config, o))
         other, cookie = _other_dress(config.probe)
-        facts: dict[str, Fact] = {"cookie": cookie}
+        facts: dict[str, Fact] = {"cookie": cookie, "said": other.kind}
         asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
         if isinstance(config.probe, StunProbe) and not cookie:
             asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))

@@ -200,9 +200,38 @@ def _dresses(case: Case, group: Group) -> list[Observation]:
 
 
 def _every_dress_silent(case: Case, group: Group) -> Sighting | None:
-    asked = _dresses(case, group)
+    """Of the dresses that these servers owe an answer. One of another protocol tells nothing by its
+    silence; where all are such, the servers' own words said again do."""
+    dressed, said = _dresses(case, group), _said_again(case, group)
+    owed = [c for c in dressed if _is_owed(case, group, c)]
+    asked = owed or (said if dressed else [])
     silent = all(symptom_of(c) in (Symptom.UDP_SILENT, Symptom.DTLS_SILENT) for c in asked)
-    return Sighting(silent, ids_of(asked)) if asked else None
+    return Sighting(silent and not any(c.works for c in dressed), ids_of(asked)) if asked else None
+
+
+def _said_again(case: Case, group: Group) -> list[Observation]:
+    again = [c for c in case.contrasts(Differs.AGAIN) if c.address in group.addresses]
+    return [c for c in again if _protocol(c) in set(map(_protocol, group.observations))]
+
+
+def _is_owed(case: Case, group: Group, c: Observation) -> bool:
+    """Is an answer known of that server: to its target's protocol, or to another target's there?"""
+    own = {o.target.name: _protocol(o) for o in group.observations}
+    if own.get(c.target.name) == _protocol(c):
+        return True
+    place = c.address, case.port_of(c)
+    return any(
+        (o.address, case.port_of(o)) == place and _protocol(o) == _protocol(c)
+        for e, seen in case.seen
+        if e.config.target.name in case.known.verified
+        for o in seen
+    )
+
+
+def _protocol(o: Observation) -> str:
+    """A contrast in another protocol than its target's says so in ``said``."""
+    said = str(o.facts.get("said", o.target.probe))
+    return "stun" if said == "turn" else said
 
 
 def _answers(o: Observation) -> int:

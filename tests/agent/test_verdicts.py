@@ -20,6 +20,8 @@ from tests.agent.gradual import WORLDS
 from tests.agent.innocent import proxy_begins
 from tests.agent.worlds import (
     A1,
+    A2,
+    A3,
     ALL_UDP,
     ELSEWHERE,
     MESSENGER,
@@ -31,6 +33,7 @@ from tests.agent.worlds import (
     case,
     contrast,
     controls,
+    dress,
     echo,
     hello,
     name,
@@ -393,6 +396,44 @@ def test_relays_and_dresses_must_have_answered_here():
     other = replace(made, known=replace(made.known, verified=frozenset({"r1", "r2"})))
     assert see(Sign.COOKIE_SILENT, made, group).holds
     assert not see(Sign.COOKIE_SILENT, other, group).holds
+
+
+def _voices(*contrasts, beside=None, comes_and_goes=True, **known):
+    """Three servers that answer a ping and need not know STUN, silent."""
+    failed = [udp(target(f"v{i}", kind="echo", host=a)) for i, a in enumerate((A1, A2, A3))]
+    made = case(
+        failed,
+        channel="call",
+        beside=beside,
+        contrasts=[c(failed[0]) for c in contrasts],
+        comes_and_goes=comes_and_goes,
+        **known,
+    )
+    return made, groups(made)[0]
+
+
+def _in_stun(answered):
+    return lambda of: dress(of, answered, cookie=False, said="stun")
+
+
+def test_silence_in_a_protocol_that_nobody_owes_is_no_dress():
+    assert see(Sign.EVERY_DRESS_SILENT, *_voices(_in_stun(0))) is None
+    known = target("s", kind="stun", host=A1)
+    beside = [(known, seen(known, Failure.TIMEOUT, address=A1))]
+    there = _voices(_in_stun(0), beside=beside)
+    assert see(Sign.EVERY_DRESS_SILENT, *there).holds
+    there = _voices(_in_stun(0), beside=beside, verified=frozenset({"v0", "v1", "v2"}))
+    assert see(Sign.EVERY_DRESS_SILENT, *there) is None
+
+
+def test_where_other_protocols_tell_nothing_the_servers_own_words_do():
+    made, group = _voices(_in_stun(0), comes_and_goes=False)
+    its = see(Sign.EVERY_DRESS_SILENT, made, group)
+    assert its.holds
+    assert {o.contrast.differs for o in made.known.contrasts if o.id in its.evidence} == {
+        Differs.AGAIN
+    }
+    assert not see(Sign.EVERY_DRESS_SILENT, *_voices(_in_stun(5), comes_and_goes=False)).holds
 
 
 @pytest.mark.parametrize(
