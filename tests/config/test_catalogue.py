@@ -142,9 +142,10 @@ def everyone(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def test_the_others_are_there_and_not_selected(shipped: Config, everyone: Config) -> None:
     assert [m.name for m in shipped.messengers] == ["whatsapp", "telegram"]
     assert set(shipped.available) == set(NAMES) - {"whatsapp", "telegram"}
-    assert {"discord", "facebook", "facetime", "google_meet", "instagram", "signal", "teams"} <= {
+    assert {*("discord", "facebook", "facetime", "google_meet", "instagram")} <= {
         *shipped.available
     }
+    assert {*("signal", "teams", "viber", "zoom")} <= {*shipped.available}
     assert [m.name for m in everyone.messengers] == NAMES
     assert everyone.available == ()
 
@@ -169,7 +170,8 @@ def test_signal_trusts_its_own_authority_alone(everyone: Config) -> None:
     signal = next(m for m in everyone.messengers if m.name == "signal")
     secured = [t for t in signal.targets if t.target.probe == "tls"]
     assert {t.host for t in secured} == {
-        *("chat.signal.org", "storage.signal.org", "cdsi.signal.org", "sfu.voip.signal.org")
+        *("chat.signal.org", "storage.signal.org", "cdsi.signal.org", "sfu.voip.signal.org"),
+        "svr2.signal.org",
     }
     (pem,) = {t.probe.authority for t in secured}
     (anchor,) = read_anchors(pem)
@@ -196,8 +198,18 @@ def test_discords_voice_servers_are_the_captures(everyone: Config) -> None:
 
 
 def test_where_nobody_has_published_an_exchange_nothing_decides(everyone: Config) -> None:
-    facetime = next(m for m in everyone.messengers if m.name == "facetime")
-    assert all(t.informative for t in facetime.targets)
+    by_name = {m.name: m.targets for m in everyone.messengers}
+    assert all(t.informative for t in by_name["facetime"])
+    assert all(t.informative for t in by_name["zoom"] if t.target.channel == "call")
+    assert {t.proof for t in (*by_name["viber"], *by_name["zoom"])} == {Proof.UNPROVEN}
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"whatsapp", "telegram"}))
+def test_an_opt_in_messengers_sources_are_single_pages(name: str) -> None:
+    """A date is true of a page that was opened, and of no whole repository."""
+    for source in read_yaml(FOLDER / "messengers" / f"{name}.yaml").data["sources"]:
+        parts = source["url"].removeprefix("https://").split("/")
+        assert len(parts) > 3 or parts[0] != "github.com", source
 
 
 def test_relays_and_data_centres_belong_to_the_owner(shipped: Config) -> None:

@@ -104,7 +104,7 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
     main = write(
         "callpath.yaml",
         """\
-        messengers: [signal, viber]
+        messengers: [signal, nobody]
         messenger_dirs: [own]
         controls: controls.yaml
         calibration: [cal.json]
@@ -152,7 +152,7 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("messengers: [telegram, telegram]", 1, "messengers", "twice"),
         ("messengers:\n  - telegram\n  - Viber", 3, "messengers[1]", "pattern"),
         (
-            "messengers:\n  - telegram\n  - viber",
+            "messengers:\n  - telegram\n  - nobody",
             3,
             "messengers[1]",
             "known are: discord, ",

@@ -256,7 +256,7 @@ def test_hidden_and_other_files_are_not_read(write, problems) -> None:
 
 
 def test_an_unknown_messenger_is_told_the_known_ones(write, problems) -> None:
-    (found,) = problems(own(write, {"a.yaml": body("aaa")}, "messengers: [viber]"))
+    (found,) = problems(own(write, {"a.yaml": body("aaa")}, "messengers: [nobody]"))
     assert (found.line, found.key) == (2, "messengers[0]")
     assert "known are: aaa, discord, " in found.message
 

@@ -16,7 +16,10 @@ from tests.lab.certificates import Authority
 from tests.lab.path import Line
 from tests.lab.virtual.world import Agent, VirtualWorld, configuration
 
-OPT_IN = ("discord", "facebook", "facetime", "google_meet", "instagram", "signal", "teams")
+OPT_IN = (
+    *("discord", "facebook", "facetime", "google_meet", "instagram"),
+    *("signal", "teams", "viber", "zoom"),
+)
 THREE = ("discord", "google_meet", "signal")
 HEALTHY = 12 * 60.0
 """Seconds."""
@@ -34,7 +37,7 @@ def test_every_opt_in_messenger_has_its_servers() -> None:
             assert t.addresses
             assert {(a, t.port) for a in t.addresses} <= spoken, t
     realms = {o.name: o.realm for o in relays.operators(own, ipv6=True)}
-    assert realms["signal"] == "signal.org"
+    assert (realms["signal"], realms["viber"]) == ("signal.org", "viber.com")
 
 
 def test_a_lab_has_an_authority_in_the_place_of_a_messengers_own(tmp_path: Path) -> None:
@@ -60,13 +63,15 @@ async def watched(agent: Agent, minutes: float) -> Shown:
     return last
 
 
-def played(directory: Path, messengers: tuple[str, ...]) -> tuple[Shown, Shown]:
-    """While all is well, and a while after Discord's voice servers were cut off."""
+def played(
+    directory: Path, messengers: tuple[str, ...], cut_off: str = "discord"
+) -> tuple[Shown, Shown]:
+    """While all is well, and a while after one's call servers were cut off."""
     with VirtualWorld(7, line=Line(delay=0.03), messengers=messengers) as world:
         agent = Agent(world, configuration("client", directory, messengers=messengers))
         well = world.run(watched(agent, HEALTHY / 60))
-        voice = world.catalogue.prefixes(messenger="discord", channel="call", probe="echo")
-        world.path.add(Censor(match(protocol="udp", remote=voice), Drop()), world.clock.now)
+        calls = world.catalogue.prefixes(messenger=cut_off, channel="call")
+        world.path.add(Censor(match(protocol="udp", remote=calls), Drop()), world.clock.now)
         cut = world.run(watched(agent, 8))
         world.run(agent.stop())
     return well, cut
@@ -99,3 +104,24 @@ def test_one_whose_calls_are_cut_off_is_named_and_the_others_make_it_surer(
     assert before.first is not None
     surer = with_odds(before.first.confidence, PEERS)
     assert call.first.confidence == pytest.approx(surer, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def whatsapp_alone(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
+    shown = played(tmp_path_factory.mktemp("alone"), ("whatsapp",), "whatsapp")[1]
+    return shown["whatsapp", "call"]
+
+
+@pytest.mark.parametrize("peer", ["discord", "viber"])
+def test_one_opt_in_messenger_makes_it_surer_that_whatsapps_calls_are_cut_off(
+    peer: str, whatsapp_alone: Diagnosis, tmp_path: Path
+) -> None:
+    """Discord's targets are captured; of Viber's nobody has published one, and they have proven
+    themselves by then."""
+    _, shown = played(tmp_path, ("whatsapp", peer), "whatsapp")
+    assert shown[peer, "call"].status is Status.OK
+    before, after = whatsapp_alone.first, shown["whatsapp", "call"].first
+    assert before is not None
+    assert after is not None
+    assert before.mechanism is after.mechanism is Mechanism.UDP_RELAY_BLOCK
+    assert after.confidence == pytest.approx(with_odds(before.confidence, PEERS), abs=0.01)
