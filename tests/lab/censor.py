@@ -29,6 +29,7 @@ PROTOCOLS = {
     "icmp": frozenset({packets.ICMP, packets.ICMPV6}),
 }
 RESIDUALS = ("", "4-tuple", "3-tuple", "2-tuple")
+OWN = ("hop", "name", "branch", "early")
 ACTS = ("both", OUT, IN, "matching")
 FOREVER = math.inf
 
@@ -128,6 +129,10 @@ class Censor:
     time anew. ``acts`` names which packets of a marked scope are concerned: those of one direction,
     or those that are ``matching`` themselves, counts aside. ``probability`` is that a flow triggers
     at all, drawn once from seed and flow; ``per_packet`` that the action is done to a packet.
+
+    Where the path branches (``topology.py``), ``branch`` is the one that the filter stands on, None
+    all of them. ``early``: the filter sees a packet before its router lowers the hop count, so one
+    that would expire there meets the filter first.
     """
 
     match: Match
@@ -141,6 +146,8 @@ class Censor:
     hop: int = 2
     seed: int = 1
     name: str = ""
+    branch: int | None = None
+    early: bool = False
 
     def __post_init__(self) -> None:
         if self.residual not in RESIDUALS or self.acts not in ACTS:
@@ -158,9 +165,9 @@ class Censor:
 def plain(action: str, **fields: Any) -> Censor:
     """The rules that need one word: drop, reject (``code``), reset, loss (``loss``).
 
-    Further fields are those of Match, and ``hop`` and ``name``.
+    Further fields are those of Match, and ``hop``, ``name``, ``branch`` and ``early``.
     """
-    own = {key: fields.pop(key) for key in ("hop", "name") if key in fields}
+    own = {key: fields.pop(key) for key in OWN if key in fields}
     done: Action
     if action == "reject":
         done = Reject(fields.pop("code", packets.ADMIN_PROHIBITED))

@@ -142,7 +142,7 @@ class Installed:
             return None
         concerned = self._concerns(packet.protocol, address, port)
         self._forget(now)
-        key = _key(packet, direction)
+        key = flow_key(packet, direction)
         if direction == IN and (asked := self._translated.get(key)):
             return Verdict(packets.with_end(packet, asked, source=True))
         flow = self._follow(packet, direction, key, now) if concerned else None
@@ -375,11 +375,11 @@ class Installed:
         self.hits += 1
         self.taken += verdict.packet is None
         if isinstance(rule.action, Redirect) and verdict.packet is not packet and verdict.packet:
-            self._translated[_key(verdict.packet, OUT)] = (key[2], key[3])
+            self._translated[flow_key(verdict.packet, OUT)] = (key[2], key[3])
         return verdict
 
 
-def _key(packet: Packet, direction: str) -> FlowKey:
+def flow_key(packet: Packet, direction: str) -> FlowKey:
     """Later fragments have no ports: they belong to a scope of their own, but for 2-tuples."""
     if direction == OUT:
         own = packet.source, packet.source_port

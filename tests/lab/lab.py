@@ -15,7 +15,7 @@ import yaml
 from tests.lab import catalogue
 from tests.lab.relays import RELAYS
 from tests.lab.servers import Servers
-from tests.lab.world import ROOT, World, require
+from tests.lab.world import HOPS, ROOT, World, require
 
 PROGRAMS = ("unbound", "unbound-control", "turnserver", "nginx")
 COUNTRY = "RU"
@@ -24,9 +24,11 @@ COUNTRY = "RU"
 class Lab:
     """``with Lab() as lab:``. ``files`` stand in for the shipped messenger and controls files."""
 
-    def __init__(self, files: Iterable[Path] | None = None, *, ipv6: bool = False) -> None:
+    def __init__(
+        self, files: Iterable[Path] | None = None, *, ipv6: bool = False, hops: int = len(HOPS)
+    ) -> None:
         self.catalogue = catalogue.load(files or catalogue.shipped(COUNTRY))
-        self.world = World(ipv6=ipv6)
+        self.world = World(ipv6=ipv6, hops=hops)
         self.servers: Servers
         self._cleanup = ExitStack()
 

@@ -9,6 +9,9 @@ fare the same, in the router process as on a virtual clock.
 
 A router lowers the hop count first and applies its rules afterwards, as Linux forwards: a packet
 that expires at the filtering router is still answered, so the last hop to answer is the filter.
+A rule that is ``early`` comes before that: then the last hop to answer is the one before it. What
+routers do not answer, where there is more than one at a hop and how much longer the way back is,
+``topology.py`` declares.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from tests.lab.censor import Censor, Match
 from tests.lab.chance import MASK, Loss, draw
 from tests.lab.engine import Installed
 from tests.lab.packet import Packet
+from tests.lab.topology import Answers, Branches, Detour, Hop, Manners, Topology, parallel
 
+STRAIGHT = Topology()
 LOSSLESS_OUT, LOSSLESS_IN = Loss(), Loss(seed=2)
 UNTOUCHED = (0.0, 1, ())  # the rest of a verdict that changes nothing
 
@@ -78,18 +83,21 @@ class _Flow:
 class Path:
     """Every router between client and servers, as (IPv4, IPv6) addresses, client side first."""
 
-    def __init__(self, hops: Sequence[tuple[bytes, bytes]], line: Line = Line()) -> None:
+    def __init__(
+        self, hops: Sequence[Hop], line: Line = Line(), topology: Topology = STRAIGHT
+    ) -> None:
         self.hops = hops
         self.line = line
         self.rules: dict[int, Installed] = {}
         self._added = 0
         self._flows = {OUT: _Flow(), IN: _Flow()}
-        self._arrange()
+        self.set_topology(topology)
 
     def add(self, rule: Censor, now: float = 0.0) -> int:
         """Install a rule behind its hop; returns its number."""
         if not 1 <= rule.hop <= len(self.hops):
             raise ValueError(f"there is no hop {rule.hop}")
+        self.topology.check_branch(rule.hop, rule.branch)
         self._added += 1
         self.rules[self._added] = Installed(rule, now)
         self._arrange()
@@ -104,15 +112,40 @@ class Path:
         self._arrange()
 
     def _arrange(self) -> None:
-        """The rules in the order in which a packet meets them, with how many hops it passed.
+        """The rules in the order in which a packet meets them, each with the hop counts that it
+        takes to get there and the branches that its hop is one of.
 
         On the way back it meets those of one hop in reverse: what one of them translated is as
-        the later ones know it until the first has translated it back.
+        the later ones know it until the first has translated it back. Early ones come first both
+        ways, having taken as many hop counts as the late ones of the router before.
         """
-        last = len(self.hops) + 1
-        there = sorted((rule.rule.hop, number, rule) for number, rule in self.rules.items())
-        back = [(last - hop, number, rule) for hop, number, rule in reversed(there)]
-        self._order = {OUT: there, IN: back}
+        met: dict[str, list[tuple[int, int, Installed, Branches | None]]] = {OUT: [], IN: []}
+        for number, rule in self.rules.items():
+            hop = rule.rule.hop
+            branches = self.topology.branching(hop)
+            for direction, order in met.items():
+                passed = self._between(direction, hop) - rule.rule.early
+                order.append((passed, number, rule, branches))
+        met[OUT].sort(key=lambda it: (it[0], it[2].rule.early, it[1]))
+        met[IN].sort(key=lambda it: (it[0], it[2].rule.early, -it[1]))
+        self._order = met
+
+    def _between(self, direction: str, hop: int) -> int:
+        """How many times a packet's hop count was lowered when router ``hop`` has done so."""
+        if direction == OUT:
+            return hop
+        longer = self.topology.detour.hops if hop <= self.topology.behind(len(self.hops)) else 0
+        return len(self.hops) + 1 - hop + longer
+
+    def set_topology(self, topology: Topology) -> None:
+        """Raises ValueError if it does not fit the path or the rules on it."""
+        topology.check(len(self.hops))
+        for installed in self.rules.values():
+            topology.check_branch(installed.rule.hop, installed.rule.branch)
+        self.topology = topology
+        self._manners = Manners(topology.answers)
+        self.crossed = {OUT: len(self.hops), IN: len(self.hops) + topology.detour.hops}
+        self._arrange()
 
     def set_line(self, line: Line) -> None:
         """A new line starts its random numbers anew: no test depends on the one before."""
@@ -127,12 +160,17 @@ class Path:
         """
         forged: list[Arrival] = []
         delay, copies, word = 0.0, 1, "passed"
-        for passed, number, installed in self._order[direction]:
+        for passed, number, installed, branches in self._order[direction]:
             left = packet.ttl - passed
             if left <= 0:
                 break
             hop = installed.rule.hop
             router = self.hops[hop - 1][packet.version == 6]
+            if branches is not None:
+                branch = branches.taken(packet, direction)
+                if installed.rule.branch not in (None, branch):
+                    continue
+                router = parallel(self.hops[hop - 1], branch)[packet.version == 6]
             verdict = installed.decide(packet, direction, now, left, router)
             if verdict is None:
                 continue
@@ -145,13 +183,14 @@ class Path:
             packet = verdict.packet
             delay += verdict.delay
             copies *= verdict.copies
-        if packet.ttl <= len(self.hops):
-            arrivals = self._expired(packet, direction, now)
-            word = f"expired {self._where(packet, direction)}"
+        if packet.ttl <= self.crossed[direction]:
+            hop = self._where(packet, direction)
+            arrivals = self._expired(packet, direction, hop, now) if hop else ()
+            word = f"expired {hop or 'on the detour'}"
         elif (due := self.through(direction, now)) is None:
             arrivals, word = (), "lost"
         else:
-            left = packet.ttl - len(self.hops)
+            left = packet.ttl - self.crossed[direction]
             arrivals = (Arrival(due + delay, direction, packet, left),) * copies
         return Fate((*forged, *arrivals), word)
 
@@ -168,7 +207,7 @@ class Path:
         links = len(self.hops) + 1
         arrivals = []
         for side, data in injected:
-            routers = hop - 1 if side == IN else len(self.hops) - hop
+            routers = self.crossed[side] - self._between(side, hop)
             parsed = packets.parse(data)
             if parsed.ttl <= routers:
                 continue
@@ -187,19 +226,29 @@ class Path:
                 arrivals.append(Arrival(now + wait, side, parsed, parsed.ttl - routers))
         return arrivals
 
-    def _expired(self, packet: Packet, direction: str, now: float) -> tuple[Arrival, ...]:
+    def _expired(self, packet: Packet, direction: str, hop: int, now: float) -> tuple[Arrival, ...]:
         if not packets.may_be_answered(packet):
             return ()
-        hop = self._where(packet, direction)
-        answer = packets.time_exceeded(packet, self.hops[hop - 1][packet.version == 6])
+        branches = self.topology.branching(hop)
+        branch = branches.taken(packet, direction) if branches else 0
+        if not self._manners.answer(hop, branch, now):
+            return ()
+        router = parallel(self.hops[hop - 1], branch)
+        answer = packets.time_exceeded(packet, router[packet.version == 6])
         back = IN if direction == OUT else OUT
         told = [Injection(back, answer)]
         return tuple(self._injected(told, direction, hop, now, by_rule=False))
 
     def _where(self, packet: Packet, direction: str) -> int:
-        """The hop at which a packet's hop count runs out."""
-        routers = max(1, packet.ttl)
-        return routers if direction == OUT else len(self.hops) + 1 - routers
+        """The hop at which a packet's hop count runs out; 0 is none that has a name."""
+        routers, count = max(1, packet.ttl), len(self.hops)
+        if direction == OUT:
+            return routers
+        detour = self.topology.detour.hops
+        before = count - self.topology.behind(count)  # routers that it meets before the detour
+        if before < routers <= before + detour:
+            return 0
+        return count + 1 - (routers if routers <= before else routers - detour)
 
     def watches(self, direction: str, protocol: int, server: bytes, port: int) -> bool:
         """May a rule do something to such a packet? If not, ``through`` is all that happens to one
@@ -230,7 +279,8 @@ class Path:
 
 
 _KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (*actions.ALL, Match, Censor, Loss, Line)
+    kind.__name__: kind
+    for kind in (*actions.ALL, Match, Censor, Loss, Line, Topology, Answers, Branches, Detour)
 }
 
 

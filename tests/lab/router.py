@@ -124,6 +124,8 @@ class Router:
                 self.path.clear()
             case "line":
                 self.path.set_line(model.from_json(request["line"]))
+            case "topology":
+                self.path.set_topology(model.from_json(request["topology"]))
             case "log":
                 self.log = _reopened(self.log, request["file"])
                 self.crossings = _reopened(self.crossings, request["crossings"])

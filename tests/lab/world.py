@@ -28,6 +28,7 @@ from tests.lab import netns
 from tests.lab.censor import Censor, plain
 from tests.lab.path import Line, to_json
 from tests.lab.router import DEVICE, MTU
+from tests.lab.topology import Topology, routers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,13 +38,7 @@ CLIENT_V4 = "95.24.112.7"
 CLIENT_V6 = "2a02:2698:8c21:7::2"
 RESOLVER_V4 = "95.24.0.53"
 RESOLVER_V6 = "2a02:2698:a000::53"
-HOPS = (
-    ("95.24.112.1", "2a02:2698:8c21:7::1"),  # the subscriber's gateway
-    ("95.24.0.9", "2a02:2698:a000::9"),  # the provider, where filters sit
-    ("95.24.0.254", "2a02:2698:a000::254"),  # its border
-    ("62.115.44.161", "2001:2034:1:7c::1"),  # transit
-    ("62.115.139.22", "2001:2034:1:7d::1"),
-)
+HOPS = routers(5)
 
 DIRECTORIES = "callpath-lab-"
 
@@ -145,13 +140,18 @@ class Rules:
         self._ask(do="remove", number=number)
 
     def clear(self) -> None:
-        """Back to a path without rules and with the line it started with."""
+        """Back to one honest row of routers without rules, and the line it started with."""
         self._ask(do="clear")
+        self.topology(Topology())
         self.line(Line())
 
     def line(self, line: Line) -> None:
         """Delay, jitter and loss of the path itself."""
         self._ask(do="line", line=to_json(line))
+
+    def topology(self, topology: Topology) -> None:
+        """Which routers answer, where the path branches, how long the way back is."""
+        self._ask(do="topology", topology=to_json(topology))
 
     def hits(self, number: int) -> int:
         """Packets that matched a rule."""
@@ -194,8 +194,9 @@ class World:
 
     _numbers = itertools.count()
 
-    def __init__(self, *, ipv6: bool = False) -> None:
+    def __init__(self, *, ipv6: bool = False, hops: int = len(HOPS)) -> None:
         self.ipv6 = ipv6
+        self.hops = routers(hops)
         stem = f"cp-{os.getpid()}-{next(self._numbers)}"
         self.client_name, self.servers_name = f"{stem}-c", f"{stem}-s"
         self.directory = Path()
@@ -328,7 +329,7 @@ class World:
     def _start_router(self, undo: ExitStack) -> None:
         control = self.directory / "router.sock"
         names = ("--client", self.client_name, "--servers", self.servers_name)
-        hops = [part for pair in HOPS for part in ("--hop", ",".join(pair))]
+        hops = [part for pair in self.hops for part in ("--hop", ",".join(pair))]
         command = (
             sys.executable,
             "-m",
@@ -354,7 +355,7 @@ class World:
         for namespace in (self.client_name, self.servers_name):
             _sysctl(namespace, self._settings())
             _ip_batch(namespace, ["link set lo up", f"link set {DEVICE} mtu {MTU} up"])
-        gateway_v4, gateway_v6 = HOPS[0]
+        gateway_v4, gateway_v6 = self.hops[0]
         client = [
             f"addr add {CLIENT_V4}/24 dev {DEVICE}",
             f"route add default via {gateway_v4} dev {DEVICE}",

@@ -88,7 +88,7 @@ class Kernel:
         if self.path.watches(direction, UDP, server, port):
             self._carry(udp_packet(ends, payload), direction)
         elif (due := self.path.through(direction, self.loop.time())) is not None:
-            ttl = TTL - len(self.path.hops)
+            ttl = TTL - self.path.crossed[direction]
             arrive = self._udp_here if direction == IN else self.world.udp
             self.loop.deliver(due, arrive, ends, payload, ttl)
 
