@@ -239,6 +239,50 @@ def probe(
     raise typer.Exit(OK if any(o.works for o in observations) else BAD)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def trace(
+    context: typer.Context,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="tcp, udp, tls, stun, turn, dtls, quic, dns, mtproto, noise, reflector"
+        ),
+    ],
+    target: Annotated[str, typer.Argument(help="host:port, messenger/target, or a name for dns")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    lasts: Annotated[str, typer.Option("--for", help="How long at most.")] = "10m",
+    asn_file: Annotated[
+        Path | None, typer.Option("--asn-file", help="Names the networks: PREFIX ASN NAME.")
+    ] = None,
+) -> None:
+    """Where on the path answers stop. Also --name, --neutral, --control, --server, --address."""
+    from agent import tracing
+    from agent.byhand import UsageProblem, parse_options
+    from config.values import parse_duration
+    from exporters import path
+
+    def tell(text: str) -> None:
+        typer.echo(text, err=True)
+
+    loaded = _load_here(config)
+    try:
+        limit = parse_duration(lasts)
+        options = parse_options(context.args)
+        asked = tracing.trace(loaded, kind, target, options, limit=limit, tell=tell)
+        traced = asyncio.run(asked)
+        routers = traced.report.place.routers if traced.report.place else ()
+        told = tracing.document(traced, tracing.networks(asn_file, routers))
+    except (UsageProblem, ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
+    if as_json:
+        typer.echo(json.dumps(told, indent=1))
+    else:
+        path.draw(told)
+    raise typer.Exit(OK if told["result"] == "no_interference" else BAD)
+
+
 @app.command()
 def twin(
     listen: Annotated[

@@ -34,7 +34,7 @@ DOORS = {
     "uvicorn": {"exporters/web.py"},
     "jinja2": {"exporters/web.py"},
     "typer": {"agent/cli.py"},
-    "rich": {"exporters/tables.py", "exporters/live.py", "agent/check.py"},
+    "rich": {"exporters/tables.py", "exporters/path.py", "exporters/live.py", "agent/check.py"},
     "sqlite3": {"agent/store.py"},
     "yaml": {"config/document.py", "agent/cli.py"},
     "pydantic": {"config"},

@@ -94,11 +94,16 @@ def padding(server_name: str, size: int, *, other: bool = False) -> tuple[str, .
 
 
 def _hello_length(server_name: str, alpn: Sequence[str], other: bool) -> int:
+    return len(first_bytes(server_name, believing(alpn, other=other)))
+
+
+def first_bytes(server_name: str, by: ssl.SSLContext) -> bytes:
+    """The hello that a client of this context sends for ``server_name``."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    session = believing(alpn, other=other).wrap_bio(incoming, outgoing, server_hostname=server_name)
+    session = by.wrap_bio(incoming, outgoing, server_hostname=server_name)
     with contextlib.suppress(ssl.SSLWantReadError):
         session.do_handshake()
-    return len(outgoing.read())
+    return outgoing.read()
 
 
 @dataclass(slots=True)

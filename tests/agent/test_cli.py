@@ -460,7 +460,8 @@ async def test_check_with_a_state_folder_that_cannot_be_used(monkeypatch, tmp_pa
 def test_every_command_of_the_design_is_there():
     group = typer.main.get_command(app)
     assert {*group.commands} == {
-        *("run", "check", "probe", "twin", "calibrate", "messengers", "healthcheck", "config")
+        *("run", "check", "probe", "trace", "twin", "calibrate", "messengers", "healthcheck"),
+        "config",
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
 
