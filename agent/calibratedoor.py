@@ -16,7 +16,8 @@ from agent.health import is_healthy
 from agent.store import Store
 from agent.wiring import state_dir
 from config.calibration import NETWORKS, CalibrationFile, read
-from config.document import read_yaml, written_yaml
+from config.catalogue import written
+from config.document import written_yaml
 from config.model import Config, MessengerConfig
 from config.values import parse_duration
 from probes.wire.published import Server
@@ -95,7 +96,7 @@ def follow_lists(config: Config, names: Sequence[str], output: Path | None, tell
     written = ""
     if output is not None and found[0].changes:
         written = str(output)
-        calibrate.write(output, _refreshed(chosen[0], found[0], read[chosen[0].name]))
+        calibrate.write(output, _refreshed(config, chosen[0], found[0], read[chosen[0].name]))
         lines.append(f"Written to {output}; it takes effect in a folder of messenger_dirs.")
     elif output is not None:
         lines.append("Nothing to write.")
@@ -109,9 +110,11 @@ def follow_lists(config: Config, names: Sequence[str], output: Path | None, tell
     )
 
 
-def _refreshed(messenger: MessengerConfig, found: lists.Difference, read: lists.Read) -> str:
+def _refreshed(
+    config: Config, messenger: MessengerConfig, found: lists.Difference, read: lists.Read
+) -> str:
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    data = lists.refreshed(read_yaml(Path(messenger.file)).data, found, read, today)
+    data = lists.refreshed(written(config, messenger).data, found, read, today)
     return (
         f"# {messenger.title}, as its owner's lists of {today} have it. What is new in it was not\n"
         f"# asked by anybody yet.\n{written_yaml(data)}"

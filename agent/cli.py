@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from agent.cataloguecli import catalogue_app
 from config import DEFAULT_LISTEN
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
+app.add_typer(catalogue_app, name="catalogue")
 
 OK, BAD, USAGE, BLIND = 0, 1, 2, 3
 CONSENT = "consent"
@@ -107,12 +109,17 @@ def run(
     from agent import wiring
     from agent.logs import set_up
     from config.loader import load
+    from config.model import ConfigError
 
     loaded = _load_here(config)
     set_up(loaded.settings.log.level, loaded.settings.log.format)
     _ask_once(loaded, yes)
     try:
         asyncio.run(wiring.run(loaded, lambda: load(config)))
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(USAGE) from None
     except OSError as error:
         typer.echo(f"cannot listen on {loaded.settings.web.listen}: {error.strerror}", err=True)
         raise typer.Exit(USAGE) from None

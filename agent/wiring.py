@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agent.accepted import accept
 from agent.core import Core
 from agent.knobs import knobs_of
 from agent.outside import STATUS_BYTES, pause_of
@@ -122,12 +123,14 @@ def _own_servers(config: Config) -> list[dict[str, Any]]:
 
 
 class Agent:
-    """Runs until told to stop. ``load`` reads the configuration anew for a reload."""
+    """Runs until told to stop. ``load`` reads the configuration anew for a reload. Raises
+    ConfigError for a signed catalogue that is older than one in use before."""
 
     def __init__(self, config: Config, load: Callable[[], Config]) -> None:
         self._load = load
         self._figures = _figures(config)
         self._store = Store(state_dir(config))
+        accept(config, self._store)
         self._core = self._make_core(config)
         self._schedule: Schedule | None = None
         self._web: WebDoor | None = None
@@ -236,6 +239,7 @@ class Agent:
         async with self._reload_lock:
             try:
                 config = await asyncio.to_thread(self._load)
+                accept(config, self._store)
             except ConfigError as error:
                 self._figures.reload_ok = False
                 for problem in error.problems:

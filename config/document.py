@@ -30,6 +30,7 @@ MAX_TEXT = 4096  # a certificate has some two thousand
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]+")
+_BYTE_ORDER = "\ufeff"
 _NOTHING = ("", "~", "null")
 
 # libyaml where the installation has it: ten times faster, and every start reads the catalogue.
@@ -66,7 +67,12 @@ def key_text(path: KeyPath) -> str:
 
 def read_yaml(file: Path) -> Document:
     """Raises ConfigError when the file cannot be read as a mapping; lesser faults are in it."""
-    text = read_text(file)
+    return parse_yaml(read_text(file), file)
+
+
+def parse_yaml(text: str, file: Path) -> Document:
+    """As ``read_yaml``, of a text already read; ``file`` is what messages call it."""
+    text = text.removeprefix(_BYTE_ORDER)
     builder = _Builder(str(file))
     try:
         data = builder.document(text, _FAST)
@@ -102,9 +108,17 @@ def written_yaml(data: dict[str, Any]) -> str:
 
 def read_json(file: Path) -> Document:
     """Raises ConfigError when the file cannot be read as an object. Knows no lines."""
-    text = read_text(file)
+    return parse_json(read_text(file), file)
+
+
+def parse_json(text: str, file: Path) -> Document:
+    """As ``read_json``, of a text already read; ``file`` is what messages call it."""
     try:
-        data = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        data = json.loads(
+            text.removeprefix(_BYTE_ORDER),
+            object_pairs_hook=without_duplicates,
+            parse_constant=_no_constant,
+        )
     except json.JSONDecodeError as exc:
         raise _fatal(file, exc.lineno, f"is not valid JSON: {exc.msg}") from exc
     except (ValueError, RecursionError) as exc:
@@ -117,6 +131,15 @@ def read_json(file: Path) -> Document:
 
 
 def read_text(file: Path) -> str:
+    raw = read_bytes(file, MAX_BYTES)
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise _fatal(file, raw.count(b"\n", 0, exc.start) + 1, "is not UTF-8 text") from exc
+
+
+def read_bytes(file: Path, most: int) -> bytes:
+    """No more than ``most`` bytes are ever read. Raises ConfigError."""
     try:
         mode = file.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -124,18 +147,15 @@ def read_text(file: Path) -> str:
         if not stat.S_ISREG(mode):
             raise _fatal(file, 0, "is not a regular file")
         with file.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(most + 1)
     except FileNotFoundError as exc:
         raise _fatal(file, 0, "does not exist") from exc
     except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         raise _fatal(file, 0, f"cannot be read: {reason}") from exc
-    if len(raw) > MAX_BYTES:
-        raise _fatal(file, 0, "is larger than 1 MiB")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise _fatal(file, raw.count(b"\n", 0, exc.start) + 1, "is not UTF-8 text") from exc
+    if len(raw) > most:
+        raise _fatal(file, 0, f"is larger than {most // 2**20} MiB")
+    return raw
 
 
 def _fatal(file: Path, line: int, message: str) -> ConfigError:
@@ -171,7 +191,8 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, parts), default=0)
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``json.loads``. Raises ValueError where a key stands twice."""
     result = dict(pairs)
     if len(result) < len(pairs):
         names = [name for name, _ in pairs]

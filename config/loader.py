@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from config import CATALOGUE_VERSION, streams
+from config import catalogue as catalogues
+from config import named, streams
 from config.calibration import CalibrationFile
+from config.catalogue import SHIPPED_VERSION, Catalogue, Malformed
+from config.conflicts import conflicts
 from config.document import Document, KeyPath, read_json, read_yaml
 from config.model import (
     Calibrated,
@@ -34,7 +37,6 @@ from config.schema import (
     MessengerHead,
     Settings,
     build_probe,
-    conflicts,
     controls_model,
     messenger_model,
     resolver_problem,
@@ -42,14 +44,9 @@ from config.schema import (
 from config.values import is_address, split_address_port, url_host_port
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES, needs_research
-from probes.wire.twin import parse_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-_HERE = Path(__file__).parent
-_MESSENGERS = _HERE / "messengers"
-_CONTROLS = _HERE / "controls"
-_CALIBRATION = _HERE / "calibration"
+_File = TypeVar("_File", Path, str)
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
@@ -65,6 +62,11 @@ def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
     return _Loader(probes).load(path)
 
 
+def check(catalogue: Catalogue, probes: Mapping[str, Any] = PROBES) -> None:
+    """Every file of it, as for a configuration that selects all; raises ConfigError."""
+    _Loader(probes).check(catalogue)
+
+
 class _Loader:
     def __init__(self, probes: Mapping[str, Any]) -> None:
         self._probes = probes
@@ -73,25 +75,77 @@ class _Loader:
         self._research = False
         self._fast: tuple[IPv4Network | IPv6Network, ...] | None = None
         # A clock before the catalogue's own day is wrong, and the agent has to run to say so.
-        catalogue_day = date.fromisoformat(CATALOGUE_VERSION.replace(".", "-"))
         self._context: dict[str, Any] = {
-            "latest": max(date.today(), catalogue_day) + timedelta(days=1)
+            "latest": max(date.today(), SHIPPED_VERSION.day) + timedelta(days=1)
         }
+        self._catalogue = catalogues.shipped()
+        self._superseded = ""
 
     def load(self, path: Path | None) -> Config:
         main = read_yaml(path) if path is not None else Document("")
         folder = path.absolute().parent if path is not None else Path.cwd()
         settings = self._settings(main, folder)
-        self._check_authorities(main, settings)
-        self._check_twin_key(main, settings)
+        for key, flaw in named.flaws(settings):
+            self._problems.append(main.problem(key, flaw))
+        self._update(main, settings)
         messengers = self._messengers(main, settings)
         controls = self._controls(main, settings)
         calibration = self._calibration(main, settings)
         if self._problems:
             raise ConfigError(self._problems)
         return Config(
-            settings, messengers, controls, calibration, CATALOGUE_VERSION, self._available
+            settings,
+            messengers,
+            controls,
+            calibration,
+            str(self._catalogue.version),
+            self._available,
+            self._catalogue.update,
+            self._superseded,
         )
+
+    def check(self, catalogue: Catalogue) -> None:
+        models: dict[str, type[BaseModel]] = {
+            "messengers": messenger_model(self._probes),
+            "controls": controls_model(self._probes),
+            "calibration": CalibrationFile,
+        }
+        self._context["trusted"] = Settings().resolvers.trusted
+        for path in catalogue.paths:
+            document = self._read(catalogue.document, path)
+            if document is None:
+                continue
+            folder, _, name = path.partition("/")
+            self._validate(models[folder], document)
+            called = document.data.get("messenger")
+            if folder == "messengers" and called != Path(name).stem:
+                message = f"must be {Path(name).stem}, as its file is called"
+                self._problems.append(document.problem(("messenger",), message))
+        if self._problems:
+            raise ConfigError(self._problems)
+
+    def _update(self, main: Document, settings: Settings) -> None:
+        """The signed catalogue instead of the shipped one, unless that is newer."""
+        file, keys = settings.catalogue.file, settings.catalogue.keys
+        if not file or not keys:
+            return
+        # Imported late: who has no update does without the library's memory.
+        from config.signed import Refused
+
+        try:
+            found = catalogues.read_update(Path(file), keys, date.today())
+        except ConfigError as exc:
+            self._problems += exc.problems
+        except (Refused, Malformed) as exc:
+            self._problems.append(main.problem(("catalogue", "file"), f"{file} {exc}"))
+        else:
+            if found.version < SHIPPED_VERSION:
+                self._superseded = str(found.version)
+                return
+            self._catalogue = found
+            self._context["latest"] = max(
+                self._context["latest"], found.version.day + timedelta(days=1)
+            )
 
     def _settings(self, main: Document, folder: Path) -> Settings:
         """As much of the file as is right, so that the other files are checked all the same."""
@@ -145,34 +199,9 @@ class _Loader:
                     where: KeyPath = ("targets", index, key)
                     self._problems.append(document.problem(where, message))
 
-    def _check_authorities(self, main: Document, settings: Settings) -> None:
-        if not settings.tls_ca_file:
-            return
-        try:
-            found = "-----BEGIN CERTIFICATE-----" in Path(settings.tls_ca_file).read_text("ascii")
-        except (OSError, UnicodeDecodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else "not text"
-            self._problems.append(main.problem(("tls_ca_file",), f"cannot be read: {reason}"))
-            return
-        if not found:
-            self._problems.append(main.problem(("tls_ca_file",), "holds no PEM certificate"))
-
-    def _check_twin_key(self, main: Document, settings: Settings) -> None:
-        if not settings.twin.key_file:
-            return
-        try:
-            parse_key(Path(settings.twin.key_file).read_text("ascii"))
-        except OSError as exc:
-            message = f"cannot be read: {exc.strerror}"
-        except ValueError as exc:
-            message = "not text" if isinstance(exc, UnicodeDecodeError) else str(exc)
-        else:
-            return
-        self._problems.append(main.problem(("twin", "key_file"), message))
-
     def _messengers(self, main: Document, settings: Settings) -> tuple[MessengerConfig, ...]:
         own = self._own_messengers(main, settings)
-        shipped = {file.stem: file for file in sorted(_MESSENGERS.glob("*.yaml"))}
+        shipped = self._catalogue.inside("messengers")
         self._available = tuple(sorted({*own, *shipped} - set(settings.messengers)))
         model = messenger_model(self._probes)
         messengers = []
@@ -180,7 +209,10 @@ class _Loader:
             if name in own:
                 document = own[name]
             elif name in shipped:
-                document = read_yaml(shipped[name])
+                read = self._read(self._catalogue.document, shipped[name])
+                if read is None:
+                    continue
+                document = read
             else:
                 known = ", ".join(sorted({*own, *shipped}))
                 message = f"no messenger is called {name}; known are: {known}"
@@ -249,9 +281,10 @@ class _Loader:
             own = self._read_named(read_yaml, settings.controls, main, ("controls",))
             documents = [own] if own is not None else []
         else:
-            pack = _CONTROLS / f"{settings.vantage.country.lower()}.yaml"
-            files = [_CONTROLS / "general.yaml", *([pack] if pack.is_file() else [])]
-            documents = [self._askable(read_yaml(file)) for file in files]
+            packs = self._catalogue.inside("controls")
+            names = dict.fromkeys(("general", settings.vantage.country.lower()))
+            read = [self._read(self._catalogue.document, packs[n]) for n in names if n in packs]
+            documents = [self._askable(document) for document in read if document is not None]
         controls: list[TargetConfig] = []
         for document in documents:
             file: Any = self._validate(model, document)
@@ -266,13 +299,16 @@ class _Loader:
         trusted = self._context.get("trusted", ())
         targets = [
             target
-            for target in shipped.data["targets"]
-            if "resolver" not in target or not resolver_problem(target["resolver"], trusted)
+            for target in shipped.data.get("targets", ())
+            if not isinstance(target, dict)
+            or "resolver" not in target
+            or not resolver_problem(target["resolver"], trusted)
         ]
         return dataclasses.replace(shipped, data={**shipped.data, "targets": targets})
 
     def _calibration(self, main: Document, settings: Settings) -> tuple[Calibrated, ...]:
-        documents = [self._read(read_json, file) for file in sorted(_CALIBRATION.glob("*.json"))]
+        shipped = self._catalogue.inside("calibration").values()
+        documents = [self._read(self._catalogue.document, path) for path in shipped]
         for name in settings.calibration:
             path = _item(main, "calibration", name)
             documents.append(self._read_named(read_json, name, main, path))
@@ -316,7 +352,7 @@ class _Loader:
             url=url,
         )
 
-    def _read(self, read: Callable[[Path], Document], file: Path) -> Document | None:
+    def _read(self, read: Callable[[_File], Document], file: _File) -> Document | None:
         try:
             return read(file)
         except ConfigError as exc:

@@ -115,9 +115,21 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """A signed catalogue in use: its file, the digest of its bytes, the public key it holds by;
+    both in hexadecimal."""
+
+    file: str
+    sha256: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the agent was told. ``catalogue`` is the version of the shipped files,
-    ``available`` are messengers that are described and not selected."""
+    """Everything the agent was told. ``catalogue`` is the version of the catalogue in use, which
+    ``update`` is, or else the shipped one; ``superseded`` that of an update which is older than the
+    shipped one, and so not in use. ``available``: messengers that are described and not selected.
+    """
 
     settings: Settings
     messengers: tuple[MessengerConfig, ...]
@@ -125,3 +137,5 @@ class Config:
     calibration: tuple[Calibrated, ...]
     catalogue: str
     available: tuple[str, ...] = ()
+    update: Update | None = None
+    superseded: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self, Union
 
@@ -44,21 +44,19 @@ from config.values import (
     Port,
     PositiveDuration,
     Prefix,
+    PublicKey,
     Size,
     SourceAddress,
     TargetName,
     Unique,
     Url,
     is_address,
-    is_loopback,
     split_address_port,
-    split_listen,
     url_host_port,
 )
 from probes.model import Channel, Family, Proof, Role
 from probes.registry import PROBES
 
-KeyPath = tuple[str | int, ...]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Transport = Literal["udp", "tcp", "tls", "https"]
 
@@ -118,6 +116,13 @@ class OutsideSettings(Strict):
     file: FilePath = ""
     url: OptionalUrl = ""
     max_age: PositiveDuration = _written("15m")
+
+
+class CatalogueSettings(Strict):
+    """A signed update of the catalogue, and the public keys that may sign it."""
+
+    file: FilePath = ""
+    keys: Annotated[tuple[PublicKey, ...], Unique, Field(max_length=8)] = ()
 
 
 class TwinSettings(Strict):
@@ -186,6 +191,7 @@ class Settings(Strict):
     messenger_dirs: Annotated[tuple[FilePath, ...], Unique] = ()
     controls: FilePath = ""
     calibration: Annotated[tuple[FilePath, ...], Unique] = ()
+    catalogue: CatalogueSettings = _section(CatalogueSettings)
     resolvers: ResolverSettings = _section(ResolverSettings)
     tls_ca_file: FilePath = ""
     source_address: SourceAddress = ""
@@ -198,67 +204,6 @@ class Settings(Strict):
     web: WebSettings = _section(WebSettings)
     state_dir: FilePath = ""
     log: LogSettings = _section(LogSettings)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Conflict:
-    """Keys that are right one by one and wrong together; the first is the one to name."""
-
-    keys: tuple[KeyPath, ...]
-    message: str
-
-
-def conflicts(settings: Settings) -> Iterator[Conflict]:
-    limits, schedule, web = settings.limits, settings.schedule, settings.web
-    if settings.profile == "research" and settings.risks != "accepted":
-        yield Conflict((("profile",), ("risks",)), "research needs risks: accepted")
-    if settings.media.profile != "keepalive" and settings.profile != "research":
-        yield Conflict(
-            (("media", "profile"), ("profile",)), "a voice's rate needs profile: research"
-        )
-    min_interval: KeyPath = ("limits", "min_interval")
-    if limits.min_interval < 60 and not limits.fast_prefixes:
-        yield Conflict(
-            (min_interval, ("limits", "fast_prefixes")),
-            "may be below 60s only together with limits.fast_prefixes",
-        )
-    for name in type(schedule).model_fields:
-        if getattr(schedule, name) < limits.min_interval:
-            yield Conflict(
-                (("schedule", name), min_interval), "must not be shorter than limits.min_interval"
-            )
-    if web.config_file:
-        # The key is there so that the documented defaults can be written out in full.
-        yield Conflict((("web", "config_file"),), "TLS and authentication are not in this version")
-    if not web.insecure and not is_loopback(split_listen(web.listen)[0]):
-        yield Conflict(
-            (("web", "listen"), ("web", "insecure")),
-            "is not loopback, and this version serves no TLS: needs web.insecure: true",
-        )
-    if settings.outside.file and settings.outside.url:
-        yield Conflict((("outside", "url"), ("outside", "file")), "is one too many beside file")
-    yield from _twin_conflicts(settings.twin)
-    yield from _resolver_conflicts(settings.resolvers)
-
-
-def _twin_conflicts(twin: TwinSettings) -> Iterator[Conflict]:
-    needed = ("address", "key_file", "tls_sha256")
-    missing = [name for name in needed if not getattr(twin, name)]
-    if 0 < len(missing) < len(needed):
-        given: Iterator[KeyPath] = (("twin", name) for name in needed if name not in missing)
-        message = f"is required beside the others: {', '.join(missing)}"
-        yield Conflict((("twin", missing[0]), *given), message)
-
-
-def _resolver_conflicts(resolvers: ResolverSettings) -> Iterator[Conflict]:
-    seen = {"system"}
-    for index, resolver in enumerate(resolvers.trusted):
-        path: KeyPath = ("resolvers", "trusted", index)
-        if resolver.name in seen:
-            yield Conflict(((*path, "name"),), f"{resolver.name} is already taken")
-        seen.add(resolver.name)
-        if not resolver.tls_name and {"tls", "https"} & set(resolver.transports):
-            yield Conflict(((*path, "tls_name"),), "is required for the transports tls and https")
 
 
 # --- messenger and controls files ------------------------------------------------------------

@@ -305,7 +305,7 @@ class Collector:
         if agent.catalogue:
             yield _gauge(
                 "callpath_catalogue_timestamp_seconds",
-                "Day of the shipped catalogue.",
+                "Day of the catalogue in use.",
                 _catalogue_day(agent.catalogue),
             )
         if agent.calibrated_at is not None:
@@ -335,8 +335,9 @@ CONTRAST_SKIP_REASONS = tuple(sorted((*SKIP_REASONS, "no_control", "profile", "t
 
 
 def _catalogue_day(version: str) -> float:
-    """Unix time at which the day of a catalogue version, ``YYYY.MM.DD``, began in UTC."""
-    return datetime.strptime(version, "%Y.%m.%d").replace(tzinfo=UTC).timestamp()
+    """Unix time at which the day of a catalogue version, ``YYYY.MM.DD[.N]``, began in UTC."""
+    day = ".".join(version.split(".")[:3])
+    return datetime.strptime(day, "%Y.%m.%d").replace(tzinfo=UTC).timestamp()
 
 
 def _target_labels(f: TargetFigures) -> list[str]:

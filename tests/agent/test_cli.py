@@ -462,8 +462,11 @@ def test_every_command_of_the_design_is_there():
     assert {*group.commands} == {
         *("run", "check", "probe", "trace", "twin", "calibrate", "messengers", "healthcheck"),
         "config",
+        "catalogue",
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
+    catalogue = {"show", "keygen", "pack", "verify"}
+    assert {*group.commands["catalogue"].commands} == catalogue
 
 
 def test_a_crash_is_no_answer_about_a_channel(tmp_path):

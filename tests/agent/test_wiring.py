@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from agent import core as core_module
 from agent import network, rounds
 from agent.webdoor import listen
 from agent.wiring import Agent, contact_rows
-from config.model import Config, ConfigError, Problem
+from config.model import Config, ConfigError, Problem, Update
 from exporters import tables
 from exporters.document import timestamp
 from probes.model import Status
@@ -98,6 +98,8 @@ async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         answer = configs.pop(0)
         if isinstance(answer, ConfigError):
             raise answer
+        if isinstance(answer, Config):
+            return answer
         return config(world, folder, port, *answer, outside=outside)
 
     agent = Agent(config(world, folder, port), load)
@@ -161,6 +163,15 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     assert answer.problems == ("callpath.yaml:3: state.enter: must be greater",)
     assert running.agent._core is before
     assert not running.agent._figures.reload_ok
+
+    older = replace(
+        config(running.world, running.folder, 1), update=Update("f", "", ""), catalogue="2026.01.02"
+    )
+    running.agent._store.put("catalogue", b"2026.01.03")
+    running.configs.append(older)
+    (problem,) = (await running.agent.reload()).problems
+    assert "2026.01.02 is older than 2026.01.03" in problem
+    assert running.agent._core is before
 
     running.configs.append(("a", "b"))
     assert (await running.agent.reload()).problems == ()
