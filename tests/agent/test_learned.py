@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ TARGETS = [target(f"t{n}", channel="chat", host=a) for n, a in enumerate(ADDRESS
 
 
 @pytest.fixture
-def learned(tmp_path: Path) -> Learned:
-    return Learned(Store(tmp_path), ())
+def learned(tmp_path: Path) -> Iterator[Learned]:
+    store = Store(tmp_path)
+    yield Learned(store, ())
+    store.close()
 
 
 def round_of(learned: Learned, at: float, rtts: list[float | None]) -> None:

@@ -107,7 +107,13 @@ FILTERS: dict[str, tuple[int, tuple[str, ...], str, Filter]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILTERS)
+# What waits for silence at every hop takes half a minute each: ``make lab`` runs those.
+SLOW = ("an address over TCP", "the cookie of STUN", "a name, with answers made resets")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long if n in SLOW else ()) for n in FILTERS]
+)
 def test_a_filter_is_placed(lab: Lab, tmp_path: Path, name: str) -> None:
     hop, asked, sign, made = FILTERS[name]
     lab.world.rules.add(made(lab, hop))
