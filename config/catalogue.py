@@ -110,6 +110,7 @@ def shipped() -> Catalogue:
     found = (
         file.relative_to(_HERE).as_posix()
         for folder in ("messengers", "controls", "calibration")
+        if (_HERE / folder).is_dir()  # an installation has no empty folder
         for file in (_HERE / folder).iterdir()
     )
     return Catalogue(SHIPPED_VERSION, tuple(sorted(filter(is_path, found))))

@@ -148,6 +148,14 @@ def test_what_is_signed_and_no_catalogue(document):
         catalogue.parsed(json.dumps(document).encode())
 
 
+def test_an_installation_has_no_empty_folder(tmp_path, monkeypatch):
+    for path in ("messengers/whatsapp.yaml", "controls/general.yaml"):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(FILES[path])
+    monkeypatch.setattr(catalogue, "_HERE", tmp_path)
+    assert catalogue.shipped().paths == ("controls/general.yaml", "messengers/whatsapp.yaml")
+
+
 def test_versions_have_an_order():
     texts = ["2026.11.28", "2026.11.28.1", "2026.11.28.2", "2026.11.28.10", "2026.12.01"]
     assert all(parse_version(a) < parse_version(b) for a, b in pairwise(texts))
