@@ -31,7 +31,7 @@ $(VENV)/.installed-dev: pyproject.toml requirements.lock
 test: setup-dev
 	sh scripts/system-packages container
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not long"
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not long"
 	$(MAKE) --no-print-directory pythons
 
 # The other supported interpreters of this machine: the program's own tests.
