@@ -7,6 +7,7 @@ import math
 import sys
 import time
 
+from agent.accepted import accept
 from agent.core import Core
 from agent.followup import PATIENCE
 from agent.rounds import Beat, Controls, Ran, joined
@@ -14,7 +15,7 @@ from agent.state import Steady
 from agent.store import Store
 from agent.verdicts import tell
 from agent.wiring import state_dir
-from config.model import Config, MessengerConfig
+from config.model import Config, ConfigError, MessengerConfig
 from exporters.feed import AgentFigures
 from probes.measure import BOTH
 from probes.model import CONTROL, Diagnosis, Observation, Report, Status, VantageStatus
@@ -32,10 +33,16 @@ async def run_check(
 ) -> Report:
     """One round of everything. Reads and writes what was learned, never channel state. ``patient``:
     contrasts that must wait for their time are waited for, ``PATIENCE`` seconds at the most.
+    Raises ConfigError for a signed catalogue that is older than one in use before.
 
     Progress goes to stderr when it is a terminal and not ``quiet``.
     """
     store = Store(state_dir(config))
+    try:
+        accept(config, store)
+    except ConfigError:
+        store.close()
+        raise
     core = Core(config, store, AgentFigures(), lambda update: None)
     core.follower.patient = patient
     round_task = asyncio.create_task(one_round(core, names))

@@ -89,6 +89,16 @@ def key_problem(config: Config) -> str:
     return f"twin.key_file: {problem}" if file and (problem := exposed(Path(file))) else ""
 
 
+def catalogue_problem(config: Config) -> str:
+    """Why a signed catalogue that is right is not the one in use; "" when it is."""
+    if not config.superseded:
+        return ""
+    return (
+        f"catalogue.file: {config.superseded} is older than the shipped catalogue,"
+        f" {config.catalogue}, which is used"
+    )
+
+
 def _source(text: str) -> Source:
     if not text:
         return Source()

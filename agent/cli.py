@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -19,7 +19,7 @@ from agent.cataloguecli import catalogue_app
 from config import DEFAULT_LISTEN
 
 if TYPE_CHECKING:
-    from config.model import Config
+    from config.model import Config, ConfigError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,11 +64,17 @@ def _load_here(path: Path | None) -> Config:
 
 
 def _warn(config: Config) -> None:
-    """Of what is dangerous and works all the same."""
-    from agent.checks import key_problem
+    """Of what is dangerous, or surprises, and works all the same."""
+    from agent.checks import catalogue_problem, key_problem
 
-    if problem := key_problem(config):
+    for problem in filter(None, (key_problem(config), catalogue_problem(config))):
         typer.echo(problem, err=True)
+
+
+def _refuse(error: ConfigError) -> NoReturn:
+    for problem in error.problems:
+        typer.echo(str(problem), err=True)
+    raise typer.Exit(USAGE) from None
 
 
 def _load(path: Path | None) -> Config:
@@ -80,9 +86,7 @@ def _load(path: Path | None) -> Config:
     try:
         config = load(path)
     except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(USAGE) from None
+        _refuse(error)
     return config
 
 
@@ -117,9 +121,7 @@ def run(
     try:
         asyncio.run(wiring.run(loaded, lambda: load(config)))
     except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(USAGE) from None
+        _refuse(error)
     except OSError as error:
         typer.echo(f"cannot listen on {loaded.settings.web.listen}: {error.strerror}", err=True)
         raise typer.Exit(USAGE) from None
@@ -159,6 +161,7 @@ def check(
     from agent.check import exit_code, run_check
     from agent.logs import set_up
     from agent.wiring import versions
+    from config.model import ConfigError
     from exporters import tables
     from exporters.document import document
 
@@ -174,7 +177,10 @@ def check(
         )
         raise typer.Exit(USAGE)
     started = time.monotonic()
-    report = asyncio.run(run_check(loaded, chosen, quiet=as_json, patient=patient))
+    try:
+        report = asyncio.run(run_check(loaded, chosen, quiet=as_json, patient=patient))
+    except ConfigError as error:
+        _refuse(error)
     if as_json:
         typer.echo(json.dumps(document(report, versions(loaded), observations=True), indent=1))
         if report.without:
@@ -378,9 +384,7 @@ def calibrate(
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
     except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(USAGE) from None
+        _refuse(error)
     except Blind as error:
         typer.echo(f"nothing was learned: {error}", err=True)
         raise typer.Exit(BLIND) from None

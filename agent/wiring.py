@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.accepted import accept
+from agent.checks import catalogue_problem
 from agent.core import Core
 from agent.knobs import knobs_of
 from agent.outside import STATUS_BYTES, pause_of
@@ -130,7 +131,11 @@ class Agent:
         self._load = load
         self._figures = _figures(config)
         self._store = Store(state_dir(config))
-        accept(config, self._store)
+        try:
+            accept(config, self._store)
+        except ConfigError:
+            self._store.close()
+            raise
         self._core = self._make_core(config)
         self._schedule: Schedule | None = None
         self._web: WebDoor | None = None
@@ -139,11 +144,13 @@ class Agent:
         self._tasks: set[asyncio.Task[object]] = set()
 
     def _make_core(self, config: Config) -> Core:
+        if problem := catalogue_problem(config):
+            log.warning("%s", problem)
         core = Core(config, self._store, self._figures, self._publish)
         figures, vantage = self._figures, config.settings.vantage
         figures.name, figures.country = core.name, vantage.country
         figures.asn, figures.network = vantage.asn, vantage.network
-        figures.catalogue = config.catalogue
+        figures.catalogue, figures.signed = config.catalogue, config.update is not None
         figures.calibrated_at = max((c.at for c in config.calibration), default=None)
         return core
 

@@ -296,14 +296,14 @@ class _Loader:
 
     def _askable(self, shipped: Document) -> Document:
         """Without the shipped controls of a trusted resolver that the user configured away."""
-        trusted = self._context.get("trusted", ())
-        targets = [
-            target
-            for target in shipped.data.get("targets", ())
-            if not isinstance(target, dict)
-            or "resolver" not in target
-            or not resolver_problem(target["resolver"], trusted)
-        ]
+        trusted, targets = self._context.get("trusted", ()), shipped.data.get("targets")
+
+        def askable(target: Any) -> bool:
+            resolver = target.get("resolver") if isinstance(target, dict) else None
+            return not isinstance(resolver, str) or not resolver_problem(resolver, trusted)
+
+        if isinstance(targets, list):  # else it is signed and wrong, and that is said elsewhere
+            targets = list(filter(askable, targets))
         return dataclasses.replace(shipped, data={**shipped.data, "targets": targets})
 
     def _calibration(self, main: Document, settings: Settings) -> tuple[Calibrated, ...]:

@@ -58,6 +58,7 @@ class AgentFigures:
     version: str = ""
     rules: str = ""
     catalogue: str = ""
+    signed: bool = False
     name: str = ""
     country: str = ""
     asn: int = 0

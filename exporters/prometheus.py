@@ -306,7 +306,7 @@ class Collector:
             yield _gauge(
                 "callpath_catalogue_timestamp_seconds",
                 "Day of the catalogue in use.",
-                _catalogue_day(agent.catalogue),
+                catalogue_day(agent.catalogue),
             )
         if agent.calibrated_at is not None:
             yield _gauge(
@@ -334,7 +334,7 @@ SKIP_REASONS = (
 CONTRAST_SKIP_REASONS = tuple(sorted((*SKIP_REASONS, "no_control", "profile", "time")))
 
 
-def _catalogue_day(version: str) -> float:
+def catalogue_day(version: str) -> float:
     """Unix time at which the day of a catalogue version, ``YYYY.MM.DD[.N]``, began in UTC."""
     day = ".".join(version.split(".")[:3])
     return datetime.strptime(day, "%Y.%m.%d").replace(tzinfo=UTC).timestamp()

@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporters import memory, prometheus
 from exporters.document import document, in_order, timestamp
-from exporters.feed import ReloadAnswer, Update
+from exporters.feed import AgentFigures, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 from exporters.mirror import Mirror
 
@@ -57,6 +57,16 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?")
 Reload = Callable[[], Awaitable[ReloadAnswer]]
 
 
+def _catalogue_age(agent: AgentFigures) -> str:
+    """What the page says behind the catalogue's version; "" where that is no date."""
+    try:
+        days = int((time.time() - prometheus.catalogue_day(agent.catalogue)) // 86400)
+    except ValueError:
+        return ""
+    age = f", {days} day{'' if days == 1 else 's'} old" if days > 0 else ""
+    return f"{age}, signed" if agent.signed else age
+
+
 class Endpoints:
     """The endpoints of design 5.4, over one mirror."""
 
@@ -69,6 +79,7 @@ class Endpoints:
             undefined=jinja2.StrictUndefined,
         )
         self._templates.filters["timestamp"] = timestamp
+        self._templates.filters["catalogue_age"] = _catalogue_age
         self._templates.filters["minute"] = lambda at: (
             f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
         )

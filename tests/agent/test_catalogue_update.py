@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -44,6 +45,55 @@ def test_an_older_one_than_was_in_use_is_a_replay(signing, tmp_path):
     with pytest.raises(ConfigError):
         accept(signing(f"{CATALOGUE_VERSION}.2"), store)
     store.close()
+
+
+def test_a_file_older_than_the_shipped_one_is_no_way_back_to_that(signing, tmp_path):
+    store = Store(tmp_path / "state")
+    first = signing("2026.01.01")
+    accept(first, store)  # the shipped one is in use, and nothing newer ever was
+    assert first.catalogue == CATALOGUE_VERSION
+    accept(signing(f"{CATALOGUE_VERSION}.2"), store)
+    older = signing("2026.01.01")
+    with pytest.raises(ConfigError, match=r"2026\.01\.01 is older than .*\.2"):
+        accept(older, store)
+    updated = replace(older, catalogue=f"{CATALOGUE_VERSION}.3")  # shipped with a new callpath
+    accept(updated, store)
+    store.close()
+
+
+def test_one_version_is_one_file(signing, tmp_path):
+    store = Store(tmp_path / "state")
+    taken = signing(f"{CATALOGUE_VERSION}.2")
+    accept(taken, store)
+    accept(taken, store)
+    other = replace(taken, update=replace(taken.update, sha256="0" * 64))
+    with pytest.raises(ConfigError, match="needs a new number"):
+        accept(other, store)
+    store.close()
+
+
+@pytest.mark.parametrize("kept", [b"", b"\xff\xfe", b"soon", b"2026.13.40 x"])
+def test_a_damaged_memory_is_none(signing, tmp_path, kept):
+    store = Store(tmp_path / "state")
+    store.put("catalogue", kept)
+    accept(signing(f"{CATALOGUE_VERSION}.1"), store)
+    store.close()
+
+
+def test_commands_say_what_is_passed_over_and_refuse_a_replay(signing, tmp_path, monkeypatch):
+    file = tmp_path / "callpath.yaml"
+    signing("2026.01.01")
+    done = run("config", "check", file)
+    assert done.exit_code == 0
+    assert "2026.01.01 is older than the shipped catalogue" in done.stderr
+    store = Store(tmp_path / "state")
+    accept(signing(f"{CATALOGUE_VERSION}.2"), store)
+    store.close()
+    signing(f"{CATALOGUE_VERSION}.1")
+    for command in ("check", "run"):
+        done = run(command, "--config", file)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "was in use before" in done.stderr
 
 
 def test_without_an_update_the_shipped_one_serves(signing, tmp_path):

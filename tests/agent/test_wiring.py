@@ -167,7 +167,7 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     older = replace(
         config(running.world, running.folder, 1), update=Update("f", "", ""), catalogue="2026.01.02"
     )
-    running.agent._store.put("catalogue", b"2026.01.03")
+    running.agent._store.put("catalogue", b"2026.01.03 f00")
     running.configs.append(older)
     (problem,) = (await running.agent.reload()).problems
     assert "2026.01.02 is older than 2026.01.03" in problem

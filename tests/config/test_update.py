@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tracemalloc
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from config import CATALOGUE_VERSION, catalogue, signed
-from config.catalogue import Malformed, Version, parse_version
+from config.catalogue import GENERAL, Malformed, Version, parse_version
 from config.loader import load
 from config.model import ConfigError
 
 PRIVATE = bytes(range(32))
 PUBLIC = signed.public_key(PRIVATE)
 STRANGER = bytes(range(1, 33))
+KEYS = (
+    "targets",
+    "sources",
+    "messenger",
+    "title",
+    "owner",
+    "probe",
+    "resolver",
+    "name",
+    "url",
+    "x",
+)
 NEXT = f"{CATALOGUE_VERSION}.1"
 SHIPPED = catalogue.shipped()
 FILES = {path: SHIPPED.text(path) for path in SHIPPED.paths}
@@ -98,6 +113,32 @@ def test_a_file_in_it_that_is_wrong_is_named(tmp_path):
     assert "update!messengers/whatsapp.yaml:2: title" in said
 
 
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(["messengers/telegram.yaml", GENERAL]), st.sampled_from(KEYS), plain)
+@example(GENERAL, "targets", 5)
+@example(GENERAL, "targets", [{"probe": "dns", "resolver": 5}])
+@example("messengers/telegram.yaml", "messenger", {})
+def test_whatever_is_signed_is_refused_as_a_mistake_of_the_configuration(
+    tmp_path, path, key, value
+):
+    document = {**yaml.safe_load(FILES[path]), key: value}
+    files = {**FILES, path: json.dumps(document, default=str)}
+    file = configured(tmp_path, made(files=files), "messengers: [telegram]")
+    with contextlib.suppress(ConfigError):
+        load(file)
+
+
 def test_an_update_without_a_selected_messenger_is_refused(tmp_path):
     files = {path: text for path, text in FILES.items() if "telegram" not in path}
     assert "no messenger is called telegram" in problems(configured(tmp_path, made(files=files)))
@@ -168,6 +209,30 @@ def test_any_bytes_are_refused_and_nothing_else(data):
         signed.opened(data, [PUBLIC])
     with pytest.raises(Malformed):
         catalogue.parsed(data)
+
+
+@given(st.dictionaries(st.sampled_from(["version", "catalogue", "files", "x"]), plain))
+def test_any_document_is_refused_and_nothing_else(document):
+    with pytest.raises(Malformed):
+        catalogue.parsed(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"files":{"x":'])
+def test_depth_costs_nothing(opening):
+    with pytest.raises(Malformed):
+        catalogue.parsed(opening * 200_000)
+
+
+def test_a_reader_asks_for_no_more_than_it_may_keep(tmp_path):
+    with (tmp_path / "update").open("wb") as sparse:
+        sparse.truncate(2**40)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="larger than 8 MiB"):
+            catalogue.read_update(tmp_path / "update", [PUBLIC], date.today())
+        assert tracemalloc.get_traced_memory()[1] < 3 * signed.MAX_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.integers(0, 10**9), st.integers(1, 255))

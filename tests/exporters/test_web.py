@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -230,6 +231,16 @@ async def test_the_page_says_what_was_done_and_what_decided():
     assert "<strong>ip drop</strong>, likely" in page
     assert "Nothing comes back. Rule R12, confidence 80 %." in page
     assert "What decided: another port is silent too; a neighbour answers." in page
+
+
+@pytest.mark.parametrize(
+    ("days", "signed", "said"),
+    [(0, False, ""), (1, False, ", 1 day old"), (91, True, ", 91 days old, signed")],
+)
+async def test_the_page_says_how_old_the_catalogue_is(days, signed, said):
+    version = f"{datetime.now(UTC) - timedelta(days=days):%Y.%m.%d}.2"
+    async with client(filled(agent=agent_figures(catalogue=version, signed=signed))) as ask:
+        assert f"catalogue {version}{said} ·" in (await ask.get("/")).text
 
 
 async def test_the_page_escapes_whatever_it_shows():
