@@ -251,6 +251,8 @@ class Agent:
                 self._figures.reload_ok = False
                 for problem in error.problems:
                     log.error("reload refused: %s", problem)
+                # Now, not with the next round: whoever asked for it looks at once.
+                self._publish(Update(self._figures, ready=self._core.ready))
                 return ReloadAnswer(tuple(map(str, error.problems)))
             await self._swap(config)
             self._figures.reload_ok = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from agent import core as core_module
@@ -159,7 +161,9 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     before = running.agent._core
     problem = Problem("callpath.yaml", 3, "state.enter", "must be greater")
     running.configs.append(ConfigError([problem]))
+    assert await reload_metric(running) == "1.0"
     answer = await running.agent.reload()
+    assert await reload_metric(running) == "0.0"
     assert answer.problems == ("callpath.yaml:3: state.enter: must be greater",)
     assert running.agent._core is before
     assert not running.agent._figures.reload_ok
@@ -184,6 +188,14 @@ async def test_a_reload_takes_over_and_a_bad_one_leaves_the_old_one_running(runn
     ended = running.agent._figures.rounds["m"]
     await until(lambda: running.agent._figures.rounds["m"] > ended)
     assert {key[1] for key in core.ledger.targets} == {"a", "b", "c0", "c1", "c2"}
+
+
+async def reload_metric(running: Running) -> str:
+    """What a scrape right after a reload finds."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        page = await client.get(f"http://{running.agent._core.config.settings.web.listen}/metrics")
+    (line,) = re.findall(r"(?m)^callpath_config_last_reload_successful (.+)$", page.text)
+    return str(line)
 
 
 async def test_sighup_reloads(running: Running):
