@@ -121,7 +121,7 @@ async def _diagnose(
         core.stream_log.note(messenger.name, new, now)
     # An answer of this very round may be the one that was missing to prove a target.
     evidence = runner.evidence(ran, cadence, core.learned.proven, now)
-    return await core.diagnose(messenger, ran, evidence, controls, over)
+    return (await core.diagnose(messenger, ran, evidence, controls, over)).raw
 
 
 def asking(core: Core) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from agent import historycli
 from agent.cataloguecli import catalogue_app
 from config import DEFAULT_LISTEN
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(catalogue_app, name="catalogue")
+app.command()(historycli.history)
 
 OK, BAD, USAGE, BLIND = 0, 1, 2, 3
 CONSENT = "consent"

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from agent import callflow, rounds, streams
+from agent import callflow, judging, rounds, streams
 from agent.beside import besides
 from agent.case import Known
 from agent.checks import environment
 from agent.companion import companion
-from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, paced, starting, works
+from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, fallen, starting, works
 from agent.enginedoor import EngineDoor
 from agent.followup import CUT_OFF, Followed, Follower, is_private
+from agent.history import History, asked
 from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
@@ -23,13 +24,14 @@ from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
 from agent.peers import peers
 from agent.present import present, present_vantage
+from agent.recorded import Judged
 from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.streamlog import StreamLog
 from agent.vantage import MASKING, Judgement, Surroundings, judge
-from agent.verdicts import ailing, explain, in_part
+from agent.verdicts import explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
@@ -60,6 +62,7 @@ class Core:
         store: Store,
         figures: AgentFigures,
         publish: Callable[[Update], None],
+        history: History | None = None,
     ) -> None:
         self.config = config
         self.store = store
@@ -68,7 +71,8 @@ class Core:
         self.env.streams = self.engine = EngineDoor()
         self.outside = OutsideView(config.settings.outside, self.env)
         self.learned = Learned(store, config.calibration)
-        self.saving = Saving(store, self.learned, self.manners.spent)
+        self.history = history or History(store, None, self.knobs.cadence.interval, dict)
+        self.saving = Saving(store, self.learned, self.manners.spent, self.history)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish
@@ -136,6 +140,7 @@ class Core:
             self.steady = self.steady.step(str(judgement.status), _CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
+        self.history.note_controls(now, judgement, ran)
         twin, turn = self.follower.twin, self.figures.rounds[CONTROL]
         self.env.beside = besides(twin, evidence, self.stream_log.twin_silent, turn, now)
         self.figures.rounds[CONTROL] += 1
@@ -195,7 +200,8 @@ class Core:
             self.learned.note_round(ran, judgement)
             self.stream_log.note(name, ran, now)
         evidence = runner.evidence(ran, cadence, self.learned.proven, now)
-        raw = await self.diagnose(messenger, ran, evidence, controls, over)
+        judged = await self.diagnose(messenger, ran, evidence, controls, over)
+        raw = judged.raw
         self._note(ran, runner, evidence, judgement)
         concluded = rounds.concluded(ran)
         played = rounds.streamed(ran)
@@ -205,7 +211,8 @@ class Core:
         shown = tuple(
             self._fold(d, controls, began, by_reason.get(d.reason, concluded)) for d in raw
         )
-        fell = self._fallen(name, evidence)
+        self.history.note_round(judged, shown)
+        fell = fallen(self.evidence.get(name, ()), evidence)
         self._undecided[name] = frozenset(
             d.channel for d in raw if self._is_undecided(d, d.channel in fell)
         )
@@ -222,7 +229,7 @@ class Core:
         if all(works(f.measured.observations) for f in ran.finished):
             return ran
         evidence = runner.evidence(ran, cadence, self.learned.proven, time.time())
-        fell = self._fallen(name, evidence)
+        fell = fallen(self.evidence.get(name, ()), evidence)
         return await runner.go_on(ran, beat, cadence, fell, self.families) if fell else ran
 
     async def diagnose(
@@ -232,18 +239,19 @@ class Core:
         evidence: list[Evidence],
         controls: Controls,
         over: float,
-    ) -> tuple[Diagnosis, ...]:
+    ) -> Judged:
         """Statuses, and where something fails, what was done to it; contrasts are asked until
         ``over`` (monotonic seconds)."""
         judgement, now = controls.judgement, time.time()
         kept = self.follower.kept.get(messenger.name, ())
-        raw = paced(diagnose(messenger, evidence, judgement), messenger, evidence, judgement, kept)
-        for stage in (streams.heard, callflow.cut):
-            raw = stage(raw, messenger, evidence, judgement)
+        raw = judging.statuses(messenger, evidence, judgement, kept)
+        judged = Judged(
+            messenger.name, now, judgement, tuple(evidence), asked(ran), kept, None, raw
+        )
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
         past = self.follower.remember(followed)
-        if not kept and not any(ailing(d) or in_part(d, evidence) for d in raw):
-            return raw
+        if judging.is_fine(raw, evidence, kept):
+            return judged
         verified = frozenset(
             e.config.target.name for e in evidence if self.learned.verified(e.config, now)
         )
@@ -276,7 +284,8 @@ class Core:
             by_hand=ran.in_full,
             peers=peers(self.runners, messenger.name, now - 1.5 * self.knobs.cadence.interval),
         )
-        return explain(raw, messenger, evidence, judgement, known)
+        raw = explain(raw, messenger, evidence, judgement, known)
+        return replace(judged, known=known, raw=raw)
 
     def _rest(self, name: str, reason: str) -> tuple[Diagnosis, ...]:
         """A round in which nothing may be asked: what is not measured is soon not known."""
@@ -337,18 +346,6 @@ class Core:
         if raw.status is Status.UNKNOWN:
             return False
         return fell or raw.status is not state.confirmed
-
-    def _fallen(self, name: str, evidence: list[Evidence]) -> frozenset[str]:
-        """The channels with a deciding target that worked in the last round and fails now."""
-        before = {e.config.target.name: e.observations for e in self.evidence.get(name, ())}
-        return frozenset(
-            e.config.target.channel
-            for e in evidence
-            if e.proven
-            and not e.config.informative
-            and works(e.observations) is False
-            and works(before.get(e.config.target.name, ())) is True
-        )
 
     async def _new_network(self) -> None:
         """A new epoch: what was said of the old network does not hold here."""
@@ -452,6 +449,7 @@ class Core:
                 if again != d:
                     changed[key] = again
             self.shown.update(changed)
+            self.history.show(changed.values(), time.time())
         return changed
 
     def _refresh_figures(self) -> None:

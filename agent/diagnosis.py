@@ -183,6 +183,19 @@ def works(observations: Sequence[Observation]) -> bool | None:
     return any(o.works for o in observations) if observations else None
 
 
+def fallen(before: Sequence[Evidence], now: Sequence[Evidence]) -> frozenset[str]:
+    """The channels with a deciding target that worked in the round before and fails now."""
+    then = {e.config.target.name: e.observations for e in before}
+    return frozenset(
+        e.config.target.channel
+        for e in now
+        if e.proven
+        and not e.config.informative
+        and works(e.observations) is False
+        and works(then.get(e.config.target.name, ())) is True
+    )
+
+
 def _channel(
     messenger: MessengerConfig, channel: str, evidence: Sequence[Evidence], vantage: Judgement
 ) -> Diagnosis:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from agent.learned import Learned
+from agent.history import History
+from agent.learned import Learned, Unsaved
 from agent.state import ChannelState
 from agent.store import Store
 
@@ -17,8 +18,11 @@ class Saving:
     written. What was learned and could not be written goes with the next. ``budget`` gives the
     day's bytes as they are kept."""
 
-    def __init__(self, store: Store, learned: Learned, budget: Callable[[], bytes]) -> None:
+    def __init__(
+        self, store: Store, learned: Learned, budget: Callable[[], bytes], history: History
+    ) -> None:
         self._store, self._learned, self._budget = store, learned, budget
+        self._history = history
         self._waiting: dict[tuple[str, str], ChannelState] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -30,14 +34,22 @@ class Saving:
             taken, self._waiting = self._waiting, {}
             unsaved = self._learned.unsaved()
             network = self._learned.network
-            written = await asyncio.to_thread(
-                self._store.save_round,
-                network,
-                trust=unsaved.trust,
-                rtts=unsaved.rtts,
-                vouched=unsaved.vouched,
-                states=taken,
-                bytes_today=self._budget(),
-            )
+            written = await asyncio.to_thread(self._write, network, unsaved, taken)
             if not written and network == self._learned.network:
                 self._learned.not_saved(unsaved)  # states come anew with every round
+
+    def _write(self, network: str, unsaved: Unsaved, states: States) -> bool:
+        """In one transaction, in a thread."""
+        written, history_written = self._store.save_round(
+            network,
+            trust=unsaved.trust,
+            rtts=unsaved.rtts,
+            vouched=unsaved.vouched,
+            states=states,
+            bytes_today=self._budget(),
+            history=self._history.work(),
+        )
+        self._history.saved(written=history_written)
+        if history_written and self._history.limits is not None:
+            self._store.give_back(self._history.limits.max_size)
+        return written

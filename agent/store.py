@@ -1,4 +1,5 @@
-"""What survives a restart: trust, confirmed states, the network, smallest RTTs, today's bytes.
+"""What survives a restart: trust, confirmed states, the network, smallest RTTs, today's bytes, and
+the history (agent/history.py).
 
 One SQLite file in the state folder. A write is one transaction per round, so ``kill -9`` at any
 moment loses at most the round in progress. A disk that fails costs the memory, never the measuring.
@@ -14,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,11 +23,14 @@ from typing import Any
 from agent.confirm import Named
 from agent.state import ChannelState, Vote
 from agent.trust import Record
-from probes.model import Certainty, Finding, Mechanism, Status
+from probes.model import Certainty, Finding, Mechanism, Status, Target
 
 log = logging.getLogger(__name__)
 
-_SCHEMA = """
+_ON_FULL = "PRAGMA auto_vacuum = INCREMENTAL"
+"""Has its effect in an empty file, or with the next VACUUM."""
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS trust (
     network TEXT, messenger TEXT, target TEXT, dress TEXT,
@@ -40,14 +44,67 @@ CREATE TABLE IF NOT EXISTS rtt (
 CREATE TABLE IF NOT EXISTS vouched (
     network TEXT, messenger TEXT, target TEXT, address TEXT, at REAL NOT NULL,
     PRIMARY KEY (network, messenger, target, address));
-"""
-VERSION = 1
+""",
+    # The history. ``kept``: whole for as long as history.keep says. Packed (exporters/record.py)
+    # are what was ``judged``, what ``failed`` and ``worked`` in the round, and what it rests on
+    # ``also``; those that are gone were stripped with age.
+    """
+CREATE TABLE rounds (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, messenger TEXT NOT NULL, kept INTEGER NOT NULL,
+    anchor INTEGER NOT NULL, judged BLOB, failed BLOB, worked BLOB, also BLOB);
+CREATE INDEX rounds_of ON rounds (messenger, id);
+CREATE INDEX rounds_whole ON rounds (at) WHERE kept = 0 AND judged IS NOT NULL;
+CREATE INDEX rounds_at ON rounds (at);
+CREATE TABLE changes (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, messenger TEXT NOT NULL, channel TEXT NOT NULL,
+    status TEXT NOT NULL, mechanism TEXT NOT NULL, certainty TEXT NOT NULL,
+    intermittent INTEGER NOT NULL, why TEXT NOT NULL, since REAL, confidence REAL NOT NULL,
+    rule TEXT NOT NULL, variant TEXT NOT NULL, summary TEXT NOT NULL, evidence INTEGER NOT NULL);
+CREATE INDEX changes_of ON changes (messenger, channel, id);
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY, since REAL NOT NULL, until REAL NOT NULL, interval REAL NOT NULL);
+CREATE TABLE targets (
+    id INTEGER PRIMARY KEY, messenger TEXT NOT NULL, channel TEXT NOT NULL, name TEXT NOT NULL,
+    probe TEXT NOT NULL, UNIQUE (messenger, channel, name, probe));
+CREATE TABLE slots (
+    target INTEGER, at INTEGER, runs INTEGER NOT NULL, working INTEGER NOT NULL,
+    rtt_min REAL, rtt_median REAL, rtt_p95 REAL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
+    loss REAL, late REAL, jitter REAL, mos REAL, control_loss REAL, control_mos REAL,
+    PRIMARY KEY (target, at)) WITHOUT ROWID;
+""",
+)
+"""From each version of the store to the next; the first makes one out of nothing."""
+VERSION = len(MIGRATIONS)
 _LOCK_SECONDS = 20.0
+_LOG_SIZE = 4 * 1024 * 1024
+"""Bytes to which the write-ahead log is cut back."""
 
+_PAGES = 256
+"""That are given back at once."""
+
+Rows = Sequence[tuple[object, ...]]
+Work = tuple[str, Rows]
+"""A statement, and the rows for which it is to be done."""
 TrustKey = tuple[str, str, str]
 """Messenger, target, dress."""
 Place = tuple[str, str, str]
 """Messenger, target, address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the history ended: the numbers of the last round and of the last change, the words of
+    the last change by messenger and channel, the targets' numbers, the last span of measuring."""
+
+    rounds: int
+    changes: int
+    last: Mapping[tuple[str, str], tuple[object, ...]]
+    targets: dict[Target, int]
+    span: tuple[int, float, float] | None
+
+
+class NewerStore(Exception):
+    """The file was written by a later version, which knows what is in it; we do not."""
 
 
 class Store:
@@ -72,6 +129,8 @@ class Store:
             return self._without(path, error)
         except OSError as error:
             log.error("the state folder cannot be used, nothing will be remembered: %s", error)
+        except NewerStore as error:
+            log.error("%s; it is left alone, and nothing will be remembered", error)
         return self._in_memory()
 
     def _without(self, path: Path, error: Exception) -> sqlite3.Connection:
@@ -97,14 +156,15 @@ class Store:
         with self._lock, contextlib.suppress(sqlite3.Error):
             self._db.close()
 
-    def _write(self, *work: tuple[str, Rows]) -> bool:
-        """One transaction of statements with their rows; whether it was written."""
+    def _write(self, *work: Work, heals: bool = True) -> bool:
+        """One transaction of statements with their rows; whether it was written. ``heals``: does
+        that make the store healthy again?"""
         with self._lock:
             try:
                 with self._db:
                     for sql, rows in work:
                         self._db.executemany(sql, rows)
-                self.healthy = self.healthy or not self._is_memory()
+                self.healthy = self.healthy or (heals and not self.in_memory)
             except sqlite3.Error as error:
                 if self.healthy:
                     log.error("the store cannot be written, measuring goes on: %s", error)
@@ -112,10 +172,12 @@ class Store:
                 return False
         return True
 
-    def _is_memory(self) -> bool:
+    @property
+    def in_memory(self) -> bool:
+        """Is nothing of it on a disk?"""
         return not self._db.execute("PRAGMA database_list").fetchone()[2]
 
-    def _read(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+    def read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return list(self._db.execute(sql, values))
@@ -127,8 +189,8 @@ class Store:
     # --- meta: small named values ---
 
     def get(self, key: str) -> bytes | None:
-        rows = self._read("SELECT value FROM meta WHERE key = ?", key)
-        return bytes(rows[0][0]) if rows else None  # type: ignore[call-overload] # BLOB
+        rows = self.read("SELECT value FROM meta WHERE key = ?", key)
+        return bytes(rows[0][0]) if rows else None
 
     def put(self, key: str, value: bytes) -> None:
         self._write((_PUT, [(key, value)]))
@@ -142,34 +204,40 @@ class Store:
         vouched: Mapping[Place, float] = MappingProxyType({}),
         states: Mapping[tuple[str, str], ChannelState] = MappingProxyType({}),
         bytes_today: bytes = b"",
-    ) -> bool:
+        history: Sequence[Work] = (),
+    ) -> tuple[bool, bool]:
         """What one round has added. ``rtts``: seconds by address; of each the smallest is kept.
-        ``vouched``: when a certificate was last right there. False when it could not be written."""
-        return self._write(
+        ``vouched``: when a certificate was last right there. ``history``: statements with their
+        rows. Was it written, and was the history? One that cannot be, perhaps for want of room,
+        does not cost the rest."""
+        work: list[Work] = [
             (_TRUST, _trust_rows(network, trust)),
             (_RTT, _rtt_rows(network, rtts)),
             (_VOUCHED, [(network, *place, at) for place, at in vouched.items()]),
             (_STATE, _state_rows(network, states)),
             (_PUT, [("bytes_today", bytes_today)] if bytes_today else []),
-        )
+        ]
+        if self._write(*work, *history):
+            return True, True
+        return bool(history) and self._write(*work, heals=False), False
 
     # --- trust ---
 
     def trust(self, network: str) -> dict[TrustKey, Record]:
-        rows = self._read(
+        rows = self.read(
             "SELECT messenger, target, dress, runs, answered, earned, last_verified, silent_since"
             " FROM trust WHERE network = ?",
             network,
         )
         return {
-            (str(m), str(t), str(d)): Record(runs, answered, bool(earned), verified, silent)  # type: ignore[arg-type] # typed columns
+            (str(m), str(t), str(d)): Record(runs, answered, bool(earned), verified, silent)
             for m, t, d, runs, answered, earned, verified, silent in rows
         }
 
     def rtts(self, network: str) -> dict[str, float]:
         """The smallest RTT to every address, seconds."""
-        rows = self._read("SELECT address, seconds FROM rtt WHERE network = ?", network)
-        return {str(address): float(seconds) for address, seconds in rows}  # type: ignore[arg-type] # typed columns
+        rows = self.read("SELECT address, seconds FROM rtt WHERE network = ?", network)
+        return {str(address): float(seconds) for address, seconds in rows}
 
     # --- certificates ---
 
@@ -177,21 +245,61 @@ class Store:
         """Where a target's certificate was right, and when; what is older is forgotten."""
         self._write(("DELETE FROM vouched WHERE at < ?", [(since,)]))
         sql = "SELECT messenger, target, address, at FROM vouched WHERE network = ?"
-        rows = self._read(sql, network)
-        return {(str(m), str(t), str(a)): float(at) for m, t, a, at in rows}  # type: ignore[arg-type] # typed columns
+        rows = self.read(sql, network)
+        return {(str(m), str(t), str(a)): float(at) for m, t, a, at in rows}
 
     # --- states ---
 
     def states(self, network: str) -> dict[tuple[str, str], ChannelState]:
         found = {}
         sql = "SELECT messenger, channel, value FROM states WHERE network = ?"
-        for messenger, channel, value in self._read(sql, network):
+        for messenger, channel, value in self.read(sql, network):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 found[(str(messenger), str(channel))] = _state_from(json.loads(str(value)))
         return found
 
     def forget_states(self) -> None:
         self._write(("DELETE FROM states", [()]))
+
+    # --- history (agent/history.py) ---
+
+    def history(self) -> Kept:
+        """Where it ended."""
+        rounds, changes = self.read(
+            "SELECT coalesce((SELECT max(id) FROM rounds), 0),"
+            " coalesce((SELECT max(id) FROM changes), 0)"
+        )[0] or (0, 0)
+        told = "messenger, channel, status, mechanism, certainty, intermittent, why"
+        newest = "SELECT max(id) FROM changes GROUP BY messenger, channel"
+        last = self.read(f"SELECT {told} FROM changes WHERE id IN ({newest})")
+        targets = self.read("SELECT id, messenger, channel, name, probe FROM targets")
+        spans = self.read("SELECT id, since, until FROM spans ORDER BY id DESC LIMIT 1")
+        return Kept(
+            rounds=int(rounds),
+            changes=int(changes),
+            last={(str(m), str(c)): tuple(words) for m, c, *words in last},
+            targets={Target(*map(str, words)): int(i) for i, *words in targets},
+            span=next(((int(i), float(a), float(b)) for i, a, b in spans), None),
+        )
+
+    def rounds_since(self, at: float) -> list[tuple[Any, ...]]:
+        """When each was, what was judged, what failed, what worked; the latter three packed."""
+        sql = (
+            "SELECT at, judged, failed, worked FROM rounds WHERE at >= ? AND judged IS NOT NULL"
+            " ORDER BY id"
+        )
+        return self.read(sql, at)
+
+    def give_back(self, most: int) -> None:
+        """Let the file become smaller while it is larger than so many bytes."""
+        with self._lock, contextlib.suppress(sqlite3.Error):
+            pages, size = (
+                self._db.execute(f"PRAGMA {what}").fetchone()[0]
+                for what in ("page_count", "page_size")
+            )
+            if pages * size > most:
+                # A script, since a single step of it gives back a single page.
+                self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
 
 
 _PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
@@ -202,7 +310,6 @@ _RTT = (
     "INSERT INTO rtt VALUES (?, ?, ?) ON CONFLICT (network, address)"
     " DO UPDATE SET seconds = min(seconds, excluded.seconds)"
 )
-Rows = Sequence[tuple[object, ...]]
 
 
 def _trust_rows(network: str, records: Mapping[TrustKey, Record]) -> Rows:
@@ -252,15 +359,38 @@ def _open(path: Path) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     """Ready for use, or closed: a file that cannot be used is not held open."""
     try:
+        _check_version(db)
+        db.execute(_ON_FULL)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        db.commit()
-    except sqlite3.Error:
+        db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
+        _migrate(db)
+    except (sqlite3.Error, NewerStore):
         db.close()
         raise
     return db
+
+
+def _check_version(db: sqlite3.Connection) -> int:
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if found > VERSION:
+        raise NewerStore(f"the store is of version {found}, and this callpath knows {VERSION}")
+    return found
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """All of it or nothing; two processes may come to it at once."""
+    before = _check_version(db)
+    if before == VERSION:
+        return
+    if before:
+        db.execute("VACUUM")  # so that a file from before can give back what it does not need
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        for number in range(_check_version(db), VERSION):
+            for statement in MIGRATIONS[number].split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {number + 1}")
 
 
 def _state_from(value: dict[str, object]) -> ChannelState:

@@ -16,12 +16,14 @@ from typing import Any
 from agent.accepted import accept
 from agent.checks import catalogue_problem
 from agent.core import Core
+from agent.history import History
 from agent.knobs import knobs_of
 from agent.outside import STATUS_BYTES, pause_of
 from agent.plan import group_of, group_sizes, interval_of, planned_bytes
 from agent.rounds import Beat
 from agent.scheduler import Schedule
 from agent.store import Store
+from agent.trimming import Limits
 from agent.webdoor import WebDoor, listen
 from config.model import Config, ConfigError
 from config.values import split_listen, url_host_port
@@ -136,6 +138,7 @@ class Agent:
         except ConfigError:
             self._store.close()
             raise
+        self._history = History(self._store, None, 0.0, self._versions)
         self._core = self._make_core(config)
         self._schedule: Schedule | None = None
         self._web: WebDoor | None = None
@@ -146,13 +149,21 @@ class Agent:
     def _make_core(self, config: Config) -> Core:
         if problem := catalogue_problem(config):
             log.warning("%s", problem)
-        core = Core(config, self._store, self._figures, self._publish)
+        kept = config.settings.history
+        forgets = not kept.enabled or self._store.in_memory
+        limits = None if forgets else Limits(kept.keep, kept.max_size)
+        self._history.configure(limits, config.settings.schedule.interval)
+        core = Core(config, self._store, self._figures, self._publish, self._history)
         figures, vantage = self._figures, config.settings.vantage
         figures.name, figures.country = core.name, vantage.country
         figures.asn, figures.network = vantage.asn, vantage.network
         figures.catalogue, figures.signed = config.catalogue, config.update is not None
         figures.calibrated_at = max((c.at for c in config.calibration), default=None)
         return core
+
+    def _versions(self) -> dict[str, str]:
+        figures = self._figures
+        return {"rules": figures.rules, "catalogue": figures.catalogue}
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises OSError when the listen address cannot be had."""

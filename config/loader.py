@@ -52,7 +52,6 @@ SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
     "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
-    "history": {"enabled": True, "keep": "30d", "max_size": "1GiB"},
 }
 """Sections of callpath.yaml that are promised but not in this version."""
 

@@ -173,6 +173,14 @@ class WebSettings(Strict):
     config_file: FilePath = ""
 
 
+class HistorySettings(Strict):
+    """What is kept of the rounds, for how long, and how large the store may become."""
+
+    enabled: bool = True
+    keep: Annotated[Duration, Field(ge=3600, le=366 * 86400)] = _written("30d")
+    max_size: Annotated[Size, Field(ge=8 * 2**20, le=2**40)] = _written("1GiB")
+
+
 class LogSettings(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -203,6 +211,7 @@ class Settings(Strict):
     media: MediaSettings = _section(MediaSettings)
     web: WebSettings = _section(WebSettings)
     state_dir: FilePath = ""
+    history: HistorySettings = _section(HistorySettings)
     log: LogSettings = _section(LogSettings)
 
 

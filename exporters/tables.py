@@ -14,7 +14,7 @@ from exporters.document import in_order
 from probes.model import Contrast, Diagnosis, Fact, Mechanism, Observation, Report, Status
 from probes.wire.text import clean
 
-_STYLES = {
+STYLES = {
     "ok": "green",
     "online": "green",
     "degraded": "yellow",
@@ -33,7 +33,8 @@ SHOWN = 10
 """Rows of what failed, and of what was asked about it, by channel."""
 
 
-def _console() -> Console:
+def console_for() -> Console:
+    """For stdout."""
     # Text from the network is never read as markup, nor ":100:" in an address as an emoji.
     width = None if sys.stdout.isatty() else 160
     return Console(markup=False, emoji=False, highlight=False, soft_wrap=False, width=width)
@@ -41,10 +42,10 @@ def _console() -> Console:
 
 def report(shown: Report, seconds: float) -> None:
     """The answer of ``callpath check``: the line first, then a row per channel."""
-    console = _console()
+    console = console_for()
     status = str(shown.vantage.status)
     console.print(
-        Text.assemble("This line is ", (status, _STYLES[status]), f": {shown.vantage.reason}.")
+        Text.assemble("This line is ", (status, STYLES[status]), f": {shown.vantage.reason}.")
     )
     if shown.without:
         console.print(f"{shown.without[:1].upper()}{shown.without[1:]}.")
@@ -56,7 +57,7 @@ def report(shown: Report, seconds: float) -> None:
         table.add_row(
             d.messenger,
             d.channel,
-            Text(str(d.status), _STYLES[str(d.status)]),
+            Text(str(d.status), STYLES[str(d.status)]),
             mechanism_words(d),
             str(d.certainty) if d.first else "",
             f"{d.working} of {d.measured}",
@@ -186,7 +187,7 @@ def _packets(o: Observation) -> str:
 
 def observations(seen: Sequence[Observation]) -> None:
     """The answer of ``callpath probe``: every step with its time, then every fact."""
-    console = _console()
+    console = console_for()
     for o in seen:
         verdict = "works" if o.works else "does not work"
         console.print(f"{o.target.probe} {o.target.name} at {o.address or 'no address'}: {verdict}")
@@ -209,7 +210,7 @@ def _value(value: Fact) -> str:
 def contacts(rows: Sequence[dict[str, Any]], available: Sequence[str] = ()) -> None:
     """The answer of ``callpath messengers``: what would be contacted, and ``available``, which is
     not."""
-    console = _console()
+    console = console_for()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("messenger", "channel", "target", "probe"):
         table.add_column(name, no_wrap=True)

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.core import Core
+from agent.history import History
 from agent.rounds import Beat
 from agent.store import Store
+from agent.trimming import Limits
 from config.model import MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, Update
 from probes.model import Role
@@ -65,7 +67,11 @@ class Line:
     def make(self, *messengers: MessengerConfig, store: Store | None = None, **sections: Any):
         messengers = messengers or (self.messenger(),)
         config = configuration(messengers, self.controls(), **sections)
-        return Core(config, store or self.store, self.figures, self.updates.append)
+        store = store or self.store
+        limits = Limits(30 * 86400.0, 2**30)
+        versions = {"rules": "1", "catalogue": "2026-11-01"}
+        self.history = History(store, limits, 60.0, lambda: versions, lambda: self.clock.steady)
+        return Core(config, store, self.figures, self.updates.append, self.history)
 
     async def round(self, count: int = 1, *, seconds: float = 66.0, name: str = "m", **given: Any):
         """So many rounds; what the last one showed, by channel."""

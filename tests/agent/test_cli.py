@@ -463,6 +463,7 @@ def test_every_command_of_the_design_is_there():
         *("run", "check", "probe", "trace", "twin", "calibrate", "messengers", "healthcheck"),
         "config",
         "catalogue",
+        "history",
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
     catalogue = {"show", "keygen", "pack", "verify"}

@@ -367,9 +367,9 @@ async def test_a_slow_disk_delays_no_measurement(line, monkeypatch):
     wrote: list[bool] = []
     write = Store._write
 
-    def noting(self: Store, *arguments: Any) -> None:
+    def noting(self: Store, *work: Any, **given: Any) -> bool:
         wrote.append(threading.current_thread() is threading.main_thread())
-        write(self, *arguments)
+        return write(self, *work, **given)
 
     monkeypatch.setattr(Store, "_write", noting)
     line.core.everything()

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.history import History
 from agent.learned import VOUCHED_FOR, Learned
 from agent.plan import Ask
 from agent.rounds import Finished, Ran
@@ -28,6 +29,11 @@ from agent.trust import Record
 from probes.measure import Measured
 from probes.model import Failure, Status, Step
 from tests.agent.building import judgement, seen, target
+
+
+def no_history(store: Store) -> History:
+    return History(store, None, 60.0, dict)
+
 
 OK = ChannelState(Status.OK, 5.0, votes=(Vote(5.0, Status.OK, 1.0),))
 KEY = ("m", "call")
@@ -102,7 +108,7 @@ def test_networks_are_apart(store):
 def test_the_smallest_rtt_is_kept(store):
     for seconds in (0.5, 0.2, 0.9):
         store.save_round("n", rtts={"192.0.2.1": seconds})
-    assert store._read("SELECT seconds FROM rtt") == [(0.2,)]
+    assert store.read("SELECT seconds FROM rtt") == [(0.2,)]
 
 
 def test_files_are_for_their_owner_only(store):
@@ -171,7 +177,7 @@ def test_threads_share_one_store(store):
         thread.start()
     for thread in threads:
         thread.join()
-    assert store._read("SELECT count(*) FROM meta") == [(200,)]
+    assert store.read("SELECT count(*) FROM meta") == [(200,)]
 
 
 _KILLED = """
@@ -314,13 +320,13 @@ def test_writing_after_closing_is_no_exception(store):
 
 async def test_rounds_that_end_together_share_a_transaction_and_wait_for_it(tmp_path, monkeypatch):
     store = Store(tmp_path / "s")
-    saving = Saving(store, Learned(store, ()), lambda: b"2026-11-24 7")
+    saving = Saving(store, Learned(store, ()), lambda: b"2026-11-24 7", no_history(store))
     written: list[int] = []
     write = store.save_round
 
-    def counted(network: str, **what: Any) -> None:
+    def counted(network: str, **what: Any) -> tuple[bool, bool]:
         written.append(len(what["states"]))
-        write(network, **what)
+        return write(network, **what)
 
     monkeypatch.setattr(store, "save_round", counted)
     keys = [(f"m{n}", "call") for n in range(13)]
@@ -343,7 +349,7 @@ async def test_what_a_failing_disk_refused_is_written_with_the_next_round(tmp_pa
     store = Store(tmp_path / "s")
     learned = Learned(store, ())
     learned.recognise({"operator": frozenset({"198.51.100.7"})})
-    saving = Saving(store, learned, lambda: b"2026-11-24 7")
+    saving = Saving(store, learned, lambda: b"2026-11-24 7", no_history(store))
     key = ("m", "a", "")
     learned._unsaved_trust[key] = Record(1, 1, True, 1.0, None)
     learned._unsaved_rtts["192.0.2.1"] = 0.5
@@ -356,7 +362,7 @@ async def test_what_a_failing_disk_refused_is_written_with_the_next_round(tmp_pa
     await saving.save({})
     assert store.healthy
     assert store.trust(learned.network) == {key: newer}
-    assert store._read("SELECT address, seconds FROM rtt") == [("192.0.2.1", 0.5)]
+    assert store.read("SELECT address, seconds FROM rtt") == [("192.0.2.1", 0.5)]
     assert store.vouched(learned.network, 0.0) == {("m", "a", "192.0.2.1"): 1.0}
     store.close()
 

@@ -206,8 +206,10 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("media: {targets: 65}", 1, "media.targets", "less than or equal to 64"),
         ("localise: {enabled: true}", 1, "localise", "not in this version"),
         ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
-        ("history: {keep: 60d}", 1, "history", "not in this version"),
-        ("history: on", 1, "history", "not in this version"),
+        ("history: {keep: 400d}", 1, "history.keep", "less than or equal to"),
+        ("history: {keep: 5m}", 1, "history.keep", "greater than or equal to"),
+        ("history: {max_size: 1MiB}", 1, "history.max_size", "greater than or equal to"),
+        ("history: on", 1, "history", ""),
     ],
 )
 def test_one_mistake_is_one_message(mistakes, text, line, key, message) -> None:

@@ -1,0 +1,76 @@
+"""``callpath history`` over what an agent has left."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from agent import historydoor
+from agent.cli import app
+from exporters.historydocument import COLUMNS
+from tests.agent.line import RELAYS, Line
+
+USAGE = 2
+
+
+def asked(line: Line, *words: str):
+    file = line.folder.parent / "callpath.yaml"
+    file.write_text(f"state_dir: {line.folder}\n")
+    return typer.testing.CliRunner().invoke(app, ["history", *words, "--config", str(file)])
+
+
+@pytest.fixture
+async def outage(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """Four good rounds and six without a relay, while it lasts."""
+    monkeypatch.setattr(historydoor, "time", line.clock.module)
+    await line.round(4)
+    line.world.silent.update(RELAYS)
+    await line.round(6)
+    return line
+
+
+async def test_an_outage_in_every_form(outage):
+    told = asked(outage)
+    assert told.exit_code == 0
+    assert "unreachable" in told.stdout
+    assert "7 min, still" in told.stdout
+    document = json.loads(asked(outage, "--json").stdout)
+    [found] = document["outages"]
+    assert (found["messenger"], found["channel"], found["to"]) == ("m", "call", None)
+    assert found["from"] < document["at"]
+    [row] = csv.DictReader(asked(outage, "--csv", "m").stdout.splitlines())
+    assert tuple(row) == COLUMNS
+    assert row["status"] == "unreachable"
+    assert "No outage" in asked(outage, "other").stdout
+
+
+async def test_judging_again_says_what_it_could_not_judge(outage):
+    """The messengers of the default configuration have no rounds here."""
+    told = asked(outage, "--rediagnose")
+    assert "0 rounds judged again, 0 verdicts differ" in told.stdout
+    document = json.loads(asked(outage, "--rediagnose", "--json").stdout)
+    assert document["rediagnosed"] == {"rounds": 0, "left_out": {}, "differing": []}
+
+
+async def test_judging_again(outage):
+    told = historydoor.look_back(outage.core.config, (), 86400.0, True, outage.folder)
+    assert told.counted.judged == 10
+    assert told.differing == []
+
+
+def test_there_is_nothing_yet(tmp_path: Path):
+    file = tmp_path / "callpath.yaml"
+    file.write_text(f"state_dir: {tmp_path / 's'}\n")
+    told = typer.testing.CliRunner().invoke(app, ["history", "--config", str(file)])
+    assert told.exit_code == USAGE
+    assert "nothing is remembered yet" in told.stderr
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("words", [("--since", "soon"), ("--csv", "--json")])
+async def test_usage(outage, words):
+    assert asked(outage, *words).exit_code == USAGE
