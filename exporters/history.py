@@ -31,6 +31,8 @@ SLOT = 600
 """Seconds of one point of a series."""
 WAITS = 5
 """Intervals for which a round may be on its way."""
+CHANGES = 5000
+"""Of a channel that are read at most, the newest ones; before the first of them nothing is said."""
 CHAIN = 250
 """Rounds of a messenger among which there is an anchor (agent/history.py), if they are kept."""
 LOOKED_THROUGH = 400
@@ -162,10 +164,12 @@ class History:
         rows = self._read(
             f"SELECT {_CHANGE} FROM changes WHERE messenger = ? AND channel = ? AND id >= coalesce("
             "(SELECT max(id) FROM changes WHERE messenger = ? AND channel = ? AND at <= ?), 0)"
-            " ORDER BY id",
+            f" ORDER BY id DESC LIMIT {CHANGES}",
             *(messenger, channel, messenger, channel, since),
         )
-        said = _in_time(map(_segment, rows), now)
+        said = _in_time(map(_segment, rows[::-1]), now)
+        if len(rows) == CHANGES and said:
+            since = max(since, said[0].since)
         running = self._running(since, now)
         return list(_with_gaps(said, running, (messenger, channel), since, now))
 

@@ -35,6 +35,7 @@ from exporters.document import document, in_order, timestamp
 from exporters.feed import AgentFigures, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 from exporters.mirror import Mirror
+from exporters.webhistory import HistoryEndpoint
 
 SILENT_FOR = 30.0
 """Seconds without a word from the agent after which it is not healthy; it speaks every five."""
@@ -45,11 +46,13 @@ TICK = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """``hosts``: names that the Host header may have beside the listen address."""
+    """``hosts``: names that the Host header may have beside the listen address. ``folder``: where
+    the history is, "" where none is kept."""
 
     listen_host: str
     hosts: tuple[str, ...]
     allow_reload: bool
+    folder: str = ""
 
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?")
@@ -142,11 +145,13 @@ class Endpoints:
 def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starlette:
     """What is served over one mirror, to those who name a host that is ours."""
     at = Endpoints(mirror, settings, reload)
+    history = HistoryEndpoint(settings.folder, lambda: mirror.versions)
     return Starlette(
         routes=[
             Route("/", at.page),
             Route("/metrics", at.metrics),
             Route("/api/v1/status", at.status),
+            Route("/api/v1/history", history.answer),
             Route("/-/healthy", at.healthy),
             Route("/-/ready", at.ready),
             Route("/-/reload", at.reload_now, methods=["POST"]),
@@ -301,7 +306,9 @@ def main() -> None:
     listen_fd, pipe_fd, text = sys.argv[1:4]
     listener, pipe = socket.socket(fileno=int(listen_fd)), socket.socket(fileno=int(pipe_fd))
     given = json.loads(text)
-    settings = WebSettings(given["listen_host"], tuple(given["hosts"]), given["allow_reload"])
+    settings = WebSettings(
+        given["listen_host"], tuple(given["hosts"]), given["allow_reload"], given["folder"]
+    )
     asyncio.run(serve(listener, pipe, settings))
 
 

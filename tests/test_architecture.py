@@ -30,7 +30,7 @@ DOORS = {
     "httpcore": {"probes/net/http.py"},
     "dns": {"probes/wire/dns.py"},
     "scapy": set(),
-    "starlette": {"exporters/web.py"},
+    "starlette": {"exporters/web.py", "exporters/webhistory.py"},
     "uvicorn": {"exporters/web.py"},
     "jinja2": {"exporters/web.py"},
     "typer": {"agent/cli.py", "agent/cataloguecli.py", "agent/historycli.py"},

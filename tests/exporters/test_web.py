@@ -369,6 +369,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
         "listen_host": "127.0.0.1",
         "hosts": ["probe.test"],
         "allow_reload": True,
+        "folder": "",
     }
     door = WebDoor(listener, settings, lambda: made.update, reload)
     made = Served(door, port, update())
