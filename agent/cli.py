@@ -32,6 +32,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration."
 app.add_typer(config_app, name="config")
 app.add_typer(catalogue_app, name="catalogue")
 app.command()(historycli.history)
+app.command()(historycli.purge)
 
 OK, BAD, USAGE, BLIND = 0, 1, 2, 3
 CONSENT = "consent"

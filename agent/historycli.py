@@ -1,4 +1,4 @@
-"""``callpath history`` and ``callpath purge``."""
+"""The commands ``callpath history`` and ``callpath purge``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-OK, USAGE = 0, 2
+KEPT, USAGE = 1, 2
 
 
 def history(
@@ -50,3 +50,30 @@ def history(
         historytables.outages(told.outages, told.now)
         if told.differing is not None:
             historytables.rediagnosed(told.differing, told.counted.judged, told.counted.left)
+
+
+def purge(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="callpath.yaml; without it, the defaults.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget everything: history, what was learned, states, the network's key, the consent."""
+    from agent import purging
+    from agent.wiring import state_dir
+    from config.loader import load
+    from config.model import ConfigError
+
+    try:
+        folder = state_dir(load(config))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
+    if not yes and not typer.confirm(f"Forget everything in {folder}?", default=False):
+        raise typer.Exit(KEPT)
+    try:
+        purging.purge(folder)
+    except purging.NotPurged as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(KEPT) from None
+    typer.echo(f"forgotten: {folder}")

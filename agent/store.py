@@ -75,6 +75,10 @@ CREATE TABLE slots (
 )
 """From each version of the store to the next; the first makes one out of nothing."""
 VERSION = len(MIGRATIONS)
+FILE = "callpath.sqlite"
+DAMAGED = "callpath.damaged"
+FILES = (f"{FILE}-wal", f"{FILE}-shm", FILE, DAMAGED)
+_CHUNK = 2**20
 _LOCK_SECONDS = 20.0
 _LOG_SIZE = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back."""
@@ -120,7 +124,7 @@ class Store:
         self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
-        path = self.folder / "callpath.sqlite"
+        path = self.folder / FILE
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -138,7 +142,7 @@ class Store:
         with contextlib.suppress(OSError, sqlite3.DatabaseError):
             if "locked" in str(error) or "readonly" in str(error) or "unable" in str(error):
                 raise OSError(str(error))
-            aside = path.with_suffix(".damaged")
+            aside = path.with_name(DAMAGED)
             path.replace(aside)
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -185,6 +189,17 @@ class Store:
                 log.error("the store cannot be read: %s", error)
                 self.healthy = False
                 return []
+
+    def forget(self) -> None:
+        """Everything, for good; begin anew. For a thread: a large file takes its time."""
+        with self._lock:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            try:
+                wipe(self.folder)
+                self.healthy = True
+            finally:
+                self._db = self._open()
 
     # --- meta: small named values ---
 
@@ -300,6 +315,23 @@ class Store:
             if pages * size > most:
                 # A script, since a single step of it gives back a single page.
                 self._db.executescript(f"PRAGMA incremental_vacuum({_PAGES})")
+
+
+def wipe(folder: Path) -> None:
+    """Write over the store's files, and delete them. Raises OSError; works where a disk is full.
+
+    Deleting rows would leave what was in them in the log, and in pages that are free.
+    """
+    for name in FILES:
+        path = folder / name
+        with contextlib.suppress(FileNotFoundError):
+            with path.open("r+b") as file:
+                left = path.stat().st_size
+                while left > 0:
+                    left -= file.write(b"\x00" * min(left, _CHUNK))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
 
 
 _PUT = "INSERT OR REPLACE INTO meta VALUES (?, ?)"

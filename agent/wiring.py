@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from agent import purging
 from agent.accepted import accept
 from agent.checks import catalogue_problem
 from agent.core import Core
@@ -138,6 +139,7 @@ class Agent:
         except ConfigError:
             self._store.close()
             raise
+        self._lock = purging.hold(self._store.folder)
         self._history = History(self._store, None, 0.0, self._versions)
         self._core = self._make_core(config)
         self._schedule: Schedule | None = None
@@ -201,6 +203,8 @@ class Agent:
             await self._web.stop()
             listener.close()
             self._store.close()
+            if self._lock is not None:
+                os.close(self._lock)
 
     def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -236,9 +240,13 @@ class Agent:
         await self._core.stop()
 
     async def _watch_pause(self) -> None:
-        """A file named ``paused`` in the state folder stops all sending within a second."""
-        marker = self._store.folder / "paused"
+        """A file named ``paused`` in the state folder stops all sending within a second; one named
+        ``purge`` makes the agent forget."""
+        marker, asked = self._store.folder / "paused", False
         while True:
+            before, asked = asked, purging.is_asked(self._store.folder)
+            if asked and not before:  # once, should it fail
+                await self._forget()
             paused = marker.exists()
             core = self._core
             if paused and not core.manners.paused:
@@ -289,6 +297,29 @@ class Agent:
         self._start_schedule()
         del old
         memory.settle()
+
+    async def _forget(self) -> None:
+        """Everything that was learned or kept; what holds for today's manners holds on."""
+        async with self._reload_lock:
+            old, config = self._core, self._core.config
+            assert self._schedule is not None
+            await self._schedule.stop()
+            await old.stop()
+            await old.engine.close()
+            try:
+                await asyncio.to_thread(self._store.forget)
+            except OSError as error:
+                log.error("purge failed, what was kept is there still: %s", error)
+            else:
+                log.warning("purged: everything that was kept is forgotten")
+                purging.done(self._store.folder)
+            accept(config, self._store)
+            self._history = History(self._store, None, 0.0, self._versions)
+            core = self._make_core(config)
+            core.manners.inherit(old.manners)
+            self._core = core
+            self._start_schedule()
+            self._publish(core.everything())
 
 
 def _figures(config: Config) -> AgentFigures:

@@ -464,6 +464,7 @@ def test_every_command_of_the_design_is_there():
         "config",
         "catalogue",
         "history",
+        "purge",
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
     catalogue = {"show", "keygen", "pack", "verify"}

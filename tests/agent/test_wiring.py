@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from agent import core as core_module
-from agent import network, rounds
+from agent import network, purging, rounds
 from agent.webdoor import listen
 from agent.wiring import Agent, contact_rows
 from config.model import Config, ConfigError, Problem, Update
@@ -136,6 +136,20 @@ async def test_the_media_engine_starts_when_it_is_needed_and_ends_with_the_agent
     await asyncio.wait_for(asyncio.shield(running.task), 20)
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_purge_forgets_everything_and_goes_on_measuring(running: Running):
+    core = running.agent._core
+    name = core.name
+    await until(lambda: running.statuses.get("call") is Status.OK)
+    await asyncio.to_thread(purging.purge, running.folder)
+    assert running.agent._core is not core
+    assert running.agent._core.name != name
+    assert running.agent._core.learned.nearest.keys() <= {ADDRESS, WEB}
+    await until(lambda: running.statuses.get("call") is Status.OK)
+    rows = running.agent._store.read("SELECT min(id) FROM rounds")
+    assert rows[0][0] in (1, 2), "the history begins anew"
+    assert running.agent._store.healthy
 
 
 async def test_a_paused_file_stops_all_sending_within_a_second(running: Running):
