@@ -104,7 +104,7 @@ class History:
         versions: Callable[[], Mapping[str, str]],
         steady: Callable[[], float] = _steady,
     ) -> None:
-        self._store, self._recalled = store, False
+        self._store, self._recalled, self._begun = store, False, store.begun
         self._versions, self._steady = versions, steady
         self._calendar = Calendar()
         self._notes: list[_Note] = []
@@ -198,8 +198,11 @@ class History:
 
     def work(self) -> list[Work]:
         """The statements for all that was noted, and for what could not be written before."""
-        if self.limits is None:
+        if self.limits is None or self._store.in_memory:
+            self._notes.clear()
             return []
+        if self._store.begun != self._begun:
+            self._begin_anew()
         notes, self._notes = self._notes, []
         changes, self._changes = self._changes, []
         for note in notes:
@@ -215,6 +218,13 @@ class History:
             self._turn += 1
             made += trimming(self.limits, at, self._turn)
         return made
+
+    def _begin_anew(self) -> None:
+        """The store was damaged, and is empty: what is kept rests on nothing in it."""
+        self._begun = self._store.begun
+        self._targets, self._span = {}, None
+        self._last.clear()
+        self._chains.clear()
 
     def saved(self, *, written: bool) -> None:
         """Was that work written? If not, it goes with the next."""

@@ -21,60 +21,13 @@ from types import MappingProxyType
 from typing import Any
 
 from agent.confirm import Named
+from agent.migrations import MIGRATIONS, VERSION
 from agent.state import ChannelState, Vote
 from agent.trust import Record
 from probes.model import Certainty, Finding, Mechanism, Status, Target
 
 log = logging.getLogger(__name__)
 
-_ON_FULL = "PRAGMA auto_vacuum = INCREMENTAL"
-"""Has its effect in an empty file, or with the next VACUUM."""
-MIGRATIONS = (
-    """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS trust (
-    network TEXT, messenger TEXT, target TEXT, dress TEXT,
-    runs INTEGER, answered INTEGER, earned INTEGER, last_verified REAL, silent_since REAL,
-    PRIMARY KEY (network, messenger, target, dress));
-CREATE TABLE IF NOT EXISTS states (
-    network TEXT, messenger TEXT, channel TEXT, value TEXT NOT NULL,
-    PRIMARY KEY (network, messenger, channel));
-CREATE TABLE IF NOT EXISTS rtt (
-    network TEXT, address TEXT, seconds REAL NOT NULL, PRIMARY KEY (network, address));
-CREATE TABLE IF NOT EXISTS vouched (
-    network TEXT, messenger TEXT, target TEXT, address TEXT, at REAL NOT NULL,
-    PRIMARY KEY (network, messenger, target, address));
-""",
-    # The history. ``kept``: whole for as long as history.keep says. Packed (exporters/record.py)
-    # are what was ``judged``, what ``failed`` and ``worked`` in the round, and what it rests on
-    # ``also``; those that are gone were stripped with age.
-    """
-CREATE TABLE rounds (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, messenger TEXT NOT NULL, kept INTEGER NOT NULL,
-    anchor INTEGER NOT NULL, judged BLOB, failed BLOB, worked BLOB, also BLOB);
-CREATE INDEX rounds_of ON rounds (messenger, id);
-CREATE INDEX rounds_whole ON rounds (at) WHERE kept = 0 AND judged IS NOT NULL;
-CREATE INDEX rounds_at ON rounds (at);
-CREATE TABLE changes (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, messenger TEXT NOT NULL, channel TEXT NOT NULL,
-    status TEXT NOT NULL, mechanism TEXT NOT NULL, certainty TEXT NOT NULL,
-    intermittent INTEGER NOT NULL, why TEXT NOT NULL, since REAL, confidence REAL NOT NULL,
-    rule TEXT NOT NULL, variant TEXT NOT NULL, summary TEXT NOT NULL, evidence INTEGER NOT NULL);
-CREATE INDEX changes_of ON changes (messenger, channel, id);
-CREATE TABLE spans (
-    id INTEGER PRIMARY KEY, since REAL NOT NULL, until REAL NOT NULL, interval REAL NOT NULL);
-CREATE TABLE targets (
-    id INTEGER PRIMARY KEY, messenger TEXT NOT NULL, channel TEXT NOT NULL, name TEXT NOT NULL,
-    probe TEXT NOT NULL, UNIQUE (messenger, channel, name, probe));
-CREATE TABLE slots (
-    target INTEGER, at INTEGER, runs INTEGER NOT NULL, working INTEGER NOT NULL,
-    rtt_min REAL, rtt_median REAL, rtt_p95 REAL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
-    loss REAL, late REAL, jitter REAL, mos REAL, control_loss REAL, control_mos REAL,
-    PRIMARY KEY (target, at)) WITHOUT ROWID;
-""",
-)
-"""From each version of the store to the next; the first makes one out of nothing."""
-VERSION = len(MIGRATIONS)
 FILE = "callpath.sqlite"
 DAMAGED = "callpath.damaged"
 FILES = (f"{FILE}-wal", f"{FILE}-shm", FILE, DAMAGED)
@@ -82,7 +35,6 @@ _CHUNK = 2**20
 _LOCK_SECONDS = 20.0
 _LOG_SIZE = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back."""
-
 _PAGES = 256
 """That are given back at once."""
 
@@ -120,6 +72,8 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.healthy = True
+        self.begun = 0
+        """How often it began anew since it was opened, with nothing in it."""
         self._lock = threading.Lock()
         self._db = self._open()
 
@@ -140,7 +94,7 @@ class Store:
     def _without(self, path: Path, error: Exception) -> sqlite3.Connection:
         """Set a damaged file aside and begin anew; what was learned is lost, and it is said."""
         with contextlib.suppress(OSError, sqlite3.DatabaseError):
-            if "locked" in str(error) or "readonly" in str(error) or "unable" in str(error):
+            if not _is_damage(error):
                 raise OSError(str(error))
             aside = path.with_name(DAMAGED)
             path.replace(aside)
@@ -173,8 +127,17 @@ class Store:
                 if self.healthy:
                     log.error("the store cannot be written, measuring goes on: %s", error)
                 self.healthy = False
+                self._set_aside(error)
                 return False
         return True
+
+    def _set_aside(self, error: sqlite3.Error) -> None:
+        """If it turns out to be damaged while it is in use: begin anew."""
+        if _is_damage(error) and not self.in_memory:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self.begun += 1
+            self._db = self._without(self.folder / FILE, error)
 
     @property
     def in_memory(self) -> bool:
@@ -188,6 +151,7 @@ class Store:
             except sqlite3.Error as error:
                 log.error("the store cannot be read: %s", error)
                 self.healthy = False
+                self._set_aside(error)
                 return []
 
     def forget(self) -> None:
@@ -376,6 +340,12 @@ def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:
     return [(network, address, seconds) for address, seconds in rtts.items()]
 
 
+def _is_damage(error: Exception) -> bool:
+    """Or is there no room, no right, a lock: something that passes?"""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """Waits for locks: SQLite itself does not where two processes turn on its log at once."""
     deadline = time.monotonic() + _LOCK_SECONDS
@@ -392,7 +362,7 @@ def _prepare(db: sqlite3.Connection) -> sqlite3.Connection:
     """Ready for use, or closed: a file that cannot be used is not held open."""
     try:
         _check_version(db)
-        db.execute(_ON_FULL)
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # where it is empty, or by the VACUUM
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")

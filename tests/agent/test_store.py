@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from agent.history import History
 from agent.learned import VOUCHED_FOR, Learned
+from agent.migrations import MIGRATIONS, VERSION
 from agent.plan import Ask
 from agent.rounds import Finished, Ran
 from agent.saving import Saving
@@ -201,7 +202,11 @@ while True:
     store.save_round("n", states={
         ("m", channel): ChannelState(Status.OK, float(number), votes=votes, window=votes)
         for channel in ("chat", "call", "media", "web")
-    })
+    }, history=[
+        ("INSERT INTO rounds VALUES (?, 1, 'm', 1, 0, x'00', NULL, NULL, NULL)", [(number,)]),
+        ("INSERT INTO changes VALUES (?, 1, 'm', 'call', 'ok', 'none', 'none', 0, '', 1, 0, '', '',"
+         " '', 0)", [(number,)]),
+    ])
     sys.stdout.write(f"{number}\\n")
     sys.stdout.flush()
 """
@@ -222,11 +227,16 @@ def test_a_kill_at_any_moment_loses_at_most_the_round_in_progress(tmp_path):
         written = int(rest[-1]) if rest else written
         store = Store(tmp_path / "s")
         found = store.states("n")
+        rows = store.read("SELECT max(id), count(*) FROM rounds")
+        changes = store.read("SELECT max(id), count(*) FROM changes")
+        assert store.read("PRAGMA integrity_check") == [("ok",)]
         store.close()
         since = {state.since for state in found.values()}
         assert len(found) == 4
         assert len(since) == 1, "a round is written whole or not at all"
-        assert written <= since.pop() <= written + 1
+        last = since.pop()
+        assert written <= last <= written + 1
+        assert rows == changes == [(last, last)], "and its history with it"
         assert not list((tmp_path / "s").glob("*.damaged"))
 
 
@@ -249,6 +259,73 @@ def test_a_damaged_file_is_set_aside_and_said(tmp_path, damage, caplog):
     store.close()
     assert (folder / "callpath.damaged").read_bytes() == damage
     assert stat.S_IMODE((folder / "callpath.sqlite").stat().st_mode) == 0o600
+
+
+def test_damage_that_shows_only_later_is_set_aside_too(store, caplog):
+    rows = [(f"k{n}", os.urandom(3000)) for n in range(500)]
+    store._write(("INSERT INTO meta VALUES (?, ?)", rows))
+    store = again(store)
+    with (store.folder / "callpath.sqlite").open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xff" * 4096 * 300)
+    store.save_round("n", states={KEY: OK})
+    store.read("SELECT sum(length(value)) FROM meta")
+    assert "set aside" in caplog.text
+    assert store.begun == 1
+    store.save_round("n", states={KEY: OK})
+    assert store.healthy
+    store = again(store)
+    assert store.states("n") == {KEY: OK}
+    assert (store.folder / "callpath.damaged").exists()
+    store.close()
+
+
+def test_a_store_of_a_later_version_is_left_alone(store, caplog):
+    store.put("a", b"1")
+    store._db.execute("PRAGMA user_version = 99")
+    store.close()
+    file = store.folder / "callpath.sqlite"
+    before = file.read_bytes()
+    later = Store(store.folder)
+    assert "of version 99" in caplog.text
+    assert not later.healthy
+    assert later.in_memory
+    later.put("a", b"2")
+    assert later.get("a") == b"2"
+    later.close()
+    assert file.read_bytes() == before
+    assert not (store.folder / "callpath.damaged").exists()
+
+
+def test_a_store_from_before_there_was_a_history_keeps_what_it_has(tmp_path):
+    db = sqlite3.connect(tmp_path / "callpath.sqlite")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(MIGRATIONS[0])
+    db.execute("INSERT INTO meta VALUES ('a', x'31')")
+    db.execute("PRAGMA user_version = 1")
+    db.commit()
+    db.close()
+    store = Store(tmp_path)
+    assert store.healthy
+    assert store.get("a") == b"1"
+    assert store.read("SELECT count(*) FROM rounds") == [(0,)]
+    assert store.read("PRAGMA user_version") == [(VERSION,)]
+    assert store.read("PRAGMA auto_vacuum") == [(2,)], "so that the file can become smaller"
+    store.close()
+
+
+def test_a_migration_that_fails_leaves_the_store_as_it_was(store, monkeypatch):
+    store.put("a", b"1")
+    store.close()
+    bad = (*MIGRATIONS, "CREATE TABLE more (id); INSERT INTO meta SELECT 'b', NULL FROM meta")
+    monkeypatch.setattr("agent.store.MIGRATIONS", bad)
+    monkeypatch.setattr("agent.store.VERSION", len(bad))
+    assert Store(store.folder).in_memory
+    monkeypatch.undo()
+    opened = Store(store.folder)
+    assert opened.get("a") == b"1"
+    assert opened.read("SELECT count(*) FROM sqlite_master WHERE name = 'more'") == [(0,)]
+    opened.close()
 
 
 def test_a_folder_that_cannot_be_made_costs_only_the_memory(tmp_path, caplog):
