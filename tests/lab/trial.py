@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any
 
+from agent.recorded import Judged
 from probes.model import SURE, Diagnosis, Status
 from tests.lab.catalogue import Catalogue
 from tests.lab.chance import Loss
@@ -174,10 +175,10 @@ async def _play(of: Started, scenario: Scenario, seed: int) -> Found:
     watch = Watch(of, scenario, found)
     core, diagnose = agent.core, agent.core.diagnose
 
-    async def watched(*args: Any) -> tuple[Diagnosis, ...]:
-        raw = await diagnose(*args)
-        watch.accusations(raw)
-        return raw
+    async def watched(*args: Any) -> Judged:
+        judged = await diagnose(*args)
+        watch.accusations(judged.raw)
+        return judged
 
     stage = VirtualStage(world, agent, seed)
     begun = world.clock.now

@@ -17,6 +17,7 @@ from unittest import mock
 
 from agent import network, store
 from agent.core import Core
+from agent.history import History
 from agent.rounds import Beat
 from agent.scheduler import Beats
 from agent.twin import Twin
@@ -201,6 +202,7 @@ class Agent:
     config: Config
     store: store.Store = field(default_factory=lambda: MemoryStore(File()))
     previous: float | None = None
+    history: History | None = None
     core: Core = field(init=False)
     beats: Beats = field(init=False)
 
@@ -210,7 +212,7 @@ class Agent:
         self.beats = Beats(interval, self.world.clock.wall() + 0.3, self.world.rng)
 
     def _core(self) -> Core:
-        core = Core(self.config, self.store, AgentFigures(), lambda update: None)
+        core = Core(self.config, self.store, AgentFigures(), lambda update: None, self.history)
         core.env.streams = self.world.streams
         core.env.tls_ca_file = str(secrecy.root())
         return core
