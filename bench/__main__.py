@@ -1,5 +1,5 @@
-"""``python -m bench [NAME...]``: prints the figures that README and docs claim. All but
-``diagnosing`` and ``greetings`` need root: they run inside network namespaces of their own."""
+"""``python -m bench [NAME...]``: prints the figures that README and docs claim. Most need root:
+they run inside network namespaces of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 
-from bench import accuracy, cost, diagnosing, footprint, greetings, profile, scale, streams
+from bench import accuracy, cost, diagnosing, footprint, greetings, history, profile, scale, streams
 
 BENCHES = {
     "footprint": footprint.main,
@@ -18,6 +18,7 @@ BENCHES = {
     "greetings": greetings.main,
     "streams": streams.main,
     "accuracy": accuracy.main,
+    "history": history.main,
 }
 
 

@@ -22,6 +22,8 @@ LONGEST = 366 * DAY
 """Seconds that may be asked about at once."""
 MOST, USUAL = 1000, 200
 """Segments, or failures, of one answer; what is older is asked for with ``until``."""
+POINTS = 504
+"""Of a series."""
 AT_ONCE = 2
 PARAMETERS = frozenset({"messenger", "channel", "target", "since", "until", "limit"})
 
@@ -100,7 +102,7 @@ def of_channels(history: History, asked: Asked) -> dict[str, Any]:
 
 
 def of_target(history: History, asked: Asked) -> dict[str, Any]:
-    points = history.series(asked.messenger, asked.target, asked.since, asked.until, MOST)
+    points = history.series(asked.messenger, asked.target, asked.since, asked.until, POINTS)
     failed = history.failures(asked.messenger, asked.target, min(asked.limit, USUAL))
     return {
         "messenger": asked.messenger,
