@@ -104,6 +104,7 @@ async def test_a_disk_that_turns_read_only_and_back(line_on, disk, caplog):
     assert line.store.in_memory
     assert (await line.statuses(4))["call"] == "ok"
     assert not line.figures.storage_healthy
+    assert line.store.read("SELECT count(*) FROM rounds") == [(0,)], "memory is no place for it"
     history = History(line.folder)
     assert history.channels() == [("m", "call"), ("m", "chat")], "what is there can be read"
     history.close()

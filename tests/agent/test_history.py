@@ -12,11 +12,13 @@ from agent import history as history_module
 from agent import replay as replay_module
 from agent.history import BELIEVED_AFTER, Calendar, _difference
 from agent.replay import Counted, _past, replay
+from agent.rounds import Beat
 from agent.store import Store
 from agent.trimming import WHOLE_FOR, Limits, trimming
 from exporters.history import NOT_RUNNING, History
 from exporters.record import pack, unpack, unpack_observations
-from probes.model import CONTROL
+from probes.model import CONTROL, VantageStatus
+from tests.agent.building import judgement, seen, target
 from tests.agent.line import CHAT, OURS, RELAYS, Line
 from tests.exporters.building import finding
 
@@ -181,6 +183,46 @@ async def test_successes_go_after_two_days_and_evidence_stays(line):
     assert counted.judged >= len(kept)
     gone = line.store.read("SELECT count(*) FROM rounds WHERE kept = 0 AND worked IS NULL")
     assert gone == [(0,)], "nothing failed in them"
+
+
+async def test_what_is_kept_rests_on_nothing_that_goes(line):
+    await an_outage(line)
+    between = line.clock.wall
+    await line.round(6)
+    await an_outage(line)
+    line.clock.forward(WHOLE_FOR + 50 * 66.0)
+    await line.round(3)
+    assert line.store.read("SELECT count(*) FROM rounds WHERE at < ? AND kept = 0", between) == [
+        (0,)
+    ]
+    kept = line.store.read("SELECT id, at FROM rounds WHERE messenger = 'm' AND kept = 1")
+    assert len(kept) > 12
+    for since in (0.0, between):
+        found, _ = replayed(line, since)
+        assert {int(i) for i, at in kept if at >= since} <= {one.row for one in found}
+        assert [one.differs for one in found] == [[]] * len(found)
+
+
+async def test_controls_that_are_written_already_are_kept_with_what_they_explain(line):
+    """Two messengers share the controls of a beat, and the first one is done with them."""
+    line.core = line.make(line.messenger("m"), line.messenger("n"))
+    await line.round(3, name="m")
+    beat = Beat(line.clock.wall)
+    await line.core.run_messenger("m", beat)
+    line.world.silent.update(RELAYS)
+    sql = "SELECT kept FROM rounds WHERE messenger = 'control' ORDER BY id DESC LIMIT 1"
+    assert line.store.read(sql) == [(0,)]
+    await line.core.run_messenger("n", beat)
+    assert line.store.read(sql) == [(1,)]
+
+
+def test_a_line_that_shows_another_network_makes_no_figures(line):
+    seen_now = seen(target("t"), at=1000.0)
+    tunnelled = judgement(status=VantageStatus.TUNNELLED)
+    line.history._add_figures(1000.0, tunnelled, [seen_now])
+    assert line.history._slots.whole(5000.0) == []
+    line.history._add_figures(1000.0, judgement(), [seen_now])
+    assert len(line.history._slots.whole(5000.0)) == 1
 
 
 async def test_after_keep_everything_goes_but_what_stands(line):
