@@ -85,8 +85,11 @@ async def test_what_is_judged_again_is_what_was_judged(line, monkeypatch):
     )
     line.world.resetting.update({CHAT})
     await an_outage(line)
+    line.world.resetting.clear()
+    await line.round(8)
+    await an_outage(line)
     found, _ = replayed(line)
-    assert len(found) == len(noted) == 19
+    assert len(found) == len(noted) == 46
     for one, judged in zip(found, noted, strict=True):
         again = one.judged
         assert again.judgement == judged.judgement
@@ -105,11 +108,12 @@ async def test_what_is_judged_again_is_what_was_judged(line, monkeypatch):
 async def test_a_part_is_judged_again_without_what_was_long_before(line, monkeypatch):
     monkeypatch.setattr(history_module, "ANCHOR_EVERY", 3)
     await an_outage(line)
-    since = line.clock.wall - 6 * 66.0
+    since = line.clock.wall - 11.5 * 66.0
     found, counted = replayed(line, since)
     assert counted.left == {}
-    assert len(found) == 6
-    assert [one.differs for one in found] == [[]] * 6
+    assert len(found) == 11
+    assert [one.differs for one in found] == [[]] * 11
+    assert found[0].judged.known.past, "two of the outage's rounds are among them"
 
 
 async def test_a_rule_that_changed_is_seen_to_differ(line, monkeypatch):
