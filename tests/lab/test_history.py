@@ -16,7 +16,7 @@ from tests.lab.virtual.world import Agent, VirtualWorld, configuration
 MINUTE = 60.0
 
 
-@pytest.mark.parametrize("profile", ["client", "research"])
+@pytest.mark.parametrize("profile", ["client", pytest.param("research", marks=pytest.mark.long)])
 def test_every_verdict_is_come_to_again(tmp_path, profile):
     with VirtualWorld(7) as world:
         clock = world.clock
