@@ -95,7 +95,7 @@ async def one_round(core: Core, names: tuple[str, ...]) -> Report:
     found = [await heard(*each) for each in found]
     told: list[Diagnosis] = []
     for messenger, ran, diagnoses in found:
-        told += map(tell, diagnoses)
+        told += (core.localiser.told(tell(d)) for d in diagnoses)
         observations += [o for f in ran.finished for o in f.measured.observations]
         observations += core.follower.kept.get(messenger.name, ())
     core.steady = Steady(str(controls.judgement.status))

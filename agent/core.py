@@ -17,9 +17,10 @@ from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, fallen, startin
 from agent.enginedoor import EngineDoor
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.history import History, asked
-from agent.knobs import knobs_of
+from agent.knobs import FIELD_INTERVAL, knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
+from agent.localise import Localiser
 from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
 from agent.peers import peers
@@ -100,6 +101,9 @@ class Core:
         self.follower = Follower(
             self.env, self.manners, research, figures.contrasts_skipped, companion(config)
         )
+        scale = min(1.0, self.knobs.cadence.interval / FIELD_INTERVAL)
+        localise = config.settings.localise
+        self.localiser = Localiser(localise, store, self.env, self.manners, scale)
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
@@ -220,6 +224,7 @@ class Core:
         states = {k: s for k, s in self.states.items() if k[0] == name}
         await self.saving.save(states)
         self._flush(name, evidence, shown)
+        await self.localiser.after(shown, evidence, self.evidence.get(CONTROL, ()))
         return shown
 
     async def _ask(self, name: str, beat: Beat, undecided: frozenset[str]) -> Ran:
@@ -336,7 +341,8 @@ class Core:
         counts = news and not controls.spoiled
         state = noted(state, raw, now, self.knobs.policy, counts=counts)
         self.states[key] = state
-        return present(raw, state, self._vantage_shown(), quiet=controls.quiet)
+        told = present(raw, state, self._vantage_shown(), quiet=controls.quiet)
+        return self.localiser.told(told)
 
     def _is_undecided(self, raw: Diagnosis, fell: bool) -> bool:
         """A change is under way, or a target that worked has just failed."""
@@ -354,6 +360,7 @@ class Core:
         self.states.clear()
         self.quiet = QUIET_ROUNDS
         self.follower.forget()
+        await self.localiser.forget()
         self.stream_log.forget()
         for runner in self.runners.values():
             runner.forget()
@@ -483,6 +490,7 @@ class Core:
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
         await self.outside.stop()
+        await self.localiser.stop()
         if self.controls_task is not None:
             self.controls_task.cancel()
             await asyncio.gather(self.controls_task, return_exceptions=True)

@@ -36,6 +36,7 @@ def present(
             findings=raw.findings if raw.status is Status.UNKNOWN else (),
             intermittent=False,
             since=None,
+            place=None,
         )
 
     if vantage in MASKING:

@@ -26,6 +26,11 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("media", "profile"), ("profile",)), "a voice's rate needs profile: research"
         )
+    if settings.localise.enabled and settings.profile != "research":
+        yield Conflict(
+            (("localise", "enabled"), ("profile",)),
+            "no app sends packets that run out on the way: needs profile: research",
+        )
     min_interval: KeyPath = ("limits", "min_interval")
     if limits.min_interval < 60 and not limits.fast_prefixes:
         yield Conflict(

@@ -50,7 +50,6 @@ _File = TypeVar("_File", Path, str)
 
 SAFE_INTERVAL = 60.0
 LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "localise": {"enabled": False, "per_day": 3, "asn_file": ""},
     "probe_endpoint": {"modules": {}, "allow": []},
 }
 """Sections of callpath.yaml that are promised but not in this version."""

@@ -16,6 +16,17 @@ def flaws(settings: Settings) -> Iterator[tuple[KeyPath, str]]:
         yield ("tls_ca_file",), flaw
     if settings.twin.key_file and (flaw := _twin_key(settings.twin.key_file)):
         yield ("twin", "key_file"), flaw
+    if settings.localise.asn_file and (flaw := _readable(settings.localise.asn_file)):
+        yield ("localise", "asn_file"), flaw
+
+
+def _readable(file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            opened.read(1)
+    except OSError as exc:
+        return f"cannot be read: {exc.strerror}"
+    return ""
 
 
 def _authorities(file: str) -> str:

@@ -165,6 +165,14 @@ class MediaSettings(Strict):
     targets: Annotated[int, Field(ge=0, le=64)] = 2
 
 
+class LocaliseSettings(Strict):
+    """Does the agent look by itself where on the path a likely filter stands?"""
+
+    enabled: bool = False
+    per_day: Annotated[int, Field(ge=1, le=24)] = 3
+    asn_file: FilePath = ""
+
+
 class WebSettings(Strict):
     listen: Listen = DEFAULT_LISTEN
     hosts: Annotated[tuple[Host, ...], Unique] = ()
@@ -209,6 +217,7 @@ class Settings(Strict):
     state: StateSettings = _section(StateSettings)
     limits: LimitSettings = _section(LimitSettings)
     media: MediaSettings = _section(MediaSettings)
+    localise: LocaliseSettings = _section(LocaliseSettings)
     web: WebSettings = _section(WebSettings)
     state_dir: FilePath = ""
     history: HistorySettings = _section(HistorySettings)

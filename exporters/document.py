@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from probes.model import Diagnosis, Fact, Observation, Report, TargetState
+from probes.model import Diagnosis, Fact, Located, Observation, Report, TargetState
 
 VERSION = 1
 
@@ -69,7 +69,24 @@ def _channel(d: Diagnosis) -> dict[str, Any]:
         ],
         "since": timestamp(d.since) if d.since is not None else None,
         "targets": {"working": d.working, "deciding": d.deciding, "total": d.total},
+        "place": _place(d.place),
         "target_states": [_target(t) for t in d.targets],
+    }
+
+
+def _place(place: Located | None) -> dict[str, Any] | None:
+    if place is None:
+        return None
+    low, high = place.networks
+    return {
+        "target": place.target,
+        "low": place.low,
+        "high": place.high,
+        "agreement": {"agree": place.agree, "runs": place.runs},
+        "method": place.method,
+        "placement": place.placement,
+        "networks": {"low": low or None, "high": high or None},
+        "at": timestamp(place.at),
     }
 
 

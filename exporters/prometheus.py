@@ -104,8 +104,17 @@ class Collector:
             "Confidence of the first finding; absent without one.",
             labels=CHANNEL,
         )
+        hop = GaugeMetricFamily(
+            "callpath_interference_hop",
+            "Between which hops it is done to the packets; absent where that is not known.",
+            labels=[*CHANNEL, "target", "kind"],
+        )
         for d in self._mirror.diagnoses:
             labels = [d.messenger, d.channel]
+            if d.place is not None:
+                hop.add_metric([*labels, d.place.target, "low"], d.place.low)
+                if d.place.high is not None:
+                    hop.add_metric([*labels, d.place.target, "high"], d.place.high)
             for each in Mechanism:
                 mechanism.add_metric([*labels, str(each)], float(each is d.mechanism))
             interference.add_metric(labels, float(d.interference))
@@ -113,7 +122,7 @@ class Collector:
                 certainty.add_metric([*labels, str(one)], float(one is d.certainty))
             if d.first is not None:
                 confidence.add_metric(labels, d.first.confidence)
-        yield from (mechanism, interference, certainty, confidence)
+        yield from (mechanism, interference, certainty, confidence, hop)
 
     def _checks(self) -> Iterator[Metric]:
         yield from self._last_runs()

@@ -301,6 +301,24 @@ class TargetState:
 
 
 @dataclass(frozen=True, slots=True)
+class Located:
+    """Where on the path to ``target`` it is done, as a trace found: its packets passed hop ``low``
+    (0 is this host) unharmed, and not hop ``high``, None where nobody can tell. ``agree`` of
+    ``runs`` said this very stretch; ``method`` and ``placement`` as docs/trace.md has them;
+    ``networks`` are those of the two hops, "" where that is not known."""
+
+    target: str
+    low: int
+    high: int | None
+    agree: int
+    runs: int
+    method: str
+    placement: str
+    at: float
+    networks: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """One channel of one messenger: how it works, in one word and one plain sentence."""
 
@@ -318,6 +336,7 @@ class Diagnosis:
     findings: tuple[Finding, ...] = ()
     intermittent: bool = False
     since: float | None = None
+    place: Located | None = None
 
     @property
     def first(self) -> Finding | None:

@@ -15,6 +15,7 @@ from probes.model import (
     Diagnosis,
     Failure,
     Finding,
+    Located,
     Mechanism,
     Observation,
     Proof,
@@ -76,6 +77,10 @@ def finding() -> Finding:
         decided=("another port is silent too", "a neighbour answers"),
         controls=("C6", "C7"),
     )
+
+
+def located(high: int | None = 3) -> Located:
+    return Located("relay", 2, high, 5, 6, "A", "in_path", AT, ("AS64496 Carrier", ""))
 
 
 def report(*diagnoses: Diagnosis, **given: Any) -> Report:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from exporters.document import document, observation, timestamp
 from probes.model import Failure, Proof, Status, Target, TargetState
-from tests.exporters.building import AT, HOSTILE, contrast, diagnosis, finding, report
+from tests.exporters.building import AT, HOSTILE, contrast, diagnosis, finding, located, report
 from tests.exporters.building import observation as seen
 
 VERSIONS = {"version": "1.2.3", "rules": "1", "catalogue": "2026.11.20"}
@@ -41,6 +41,7 @@ def test_the_whole_document():
         "findings": [],
         "since": "2027-01-15T08:00:00.000Z",
         "targets": {"working": 0, "deciding": 2, "total": 3},
+        "place": None,
         "target_states": [
             {
                 "target": "relay",
@@ -68,6 +69,20 @@ def test_what_transfers_says_whether_it_crawls():
         state = TargetState(of, "192.0.2.1", True, Proof.DOCUMENTED, True, None, slow)
         (shown,) = made(diagnosis(targets=(state,)))["channels"][0]["target_states"]
         assert shown.get("slow") is slow
+
+
+def test_a_place_is_told_without_a_router():
+    (shown,) = made(diagnosis(place=located()))["channels"]
+    assert shown["place"] == {
+        "target": "relay",
+        "low": 2,
+        "high": 3,
+        "agreement": {"agree": 5, "runs": 6},
+        "method": "A",
+        "placement": "in_path",
+        "networks": {"low": "AS64496 Carrier", "high": None},
+        "at": "2027-01-15T08:00:00.000Z",
+    }
 
 
 def test_ok_has_no_mechanism_and_the_first_finding_speaks_for_the_channel():

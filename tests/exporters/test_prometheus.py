@@ -25,6 +25,7 @@ from tests.exporters.building import (
     agent_figures,
     diagnosis,
     finding,
+    located,
     mirror,
     report,
     target_figures,
@@ -43,6 +44,7 @@ LABELS = {
     "callpath_channel_interference": {"messenger", "channel"},
     "callpath_channel_certainty": {"messenger", "channel", "certainty"},
     "callpath_channel_confidence_ratio": {"messenger", "channel"},
+    "callpath_interference_hop": {*CHANNEL, "target", "kind"},
     "callpath_contrasts_skipped_total": {"reason"},
     "callpath_channel_success_ratio": CHANNEL,
     "callpath_channel_status_since_timestamp_seconds": CHANNEL,
@@ -93,7 +95,8 @@ def base(name: str) -> str:
 
 
 def test_every_metric_of_the_design_with_its_labels_and_no_other():
-    found = samples(page(mirror(report=report(diagnosis(findings=(finding(),))))))
+    placed = diagnosis(findings=(finding(),), place=located())
+    found = samples(page(mirror(report=report(placed))))
     assert {base(name) for name in found} == set(LABELS)
     for name, rows in found.items():
         for labels, _ in rows:
@@ -132,6 +135,17 @@ def test_interference_is_said_when_it_is_likely(mechanism, certainty, interferen
     assert [la["mechanism"] for la, v in found["callpath_channel_mechanism"] if v] == [mechanism]
     assert [la["certainty"] for la, v in found["callpath_channel_certainty"] if v] == [certainty]
     assert [v for _, v in found["callpath_channel_confidence_ratio"]] == [0.8]
+
+
+def test_the_hops_are_there_while_the_place_is_known():
+    def shown(place):
+        found = samples(page(mirror(report=report(diagnosis(place=place)))))
+        rows = found.get("callpath_interference_hop", [])
+        return {(la["target"], la["kind"]): value for la, value in rows}
+
+    assert shown(located()) == {("relay", "low"): 2, ("relay", "high"): 3}
+    assert shown(located(high=None)) == {("relay", "low"): 2}
+    assert shown(None) == {}
 
 
 def test_exactly_one_vantage_status_is_one():
