@@ -179,6 +179,16 @@ def placement(runs: Sequence[Run], signs: frozenset[Sign], found: Stretch) -> Pl
     return Placement.UNKNOWN
 
 
+def is_last(runs: Sequence[Run], low: int) -> bool:
+    """Was no router behind hop ``low`` heard of on the control's way either?"""
+    return not any(
+        seen.expired
+        for run in runs
+        for k, seen in (*run.controls.items(), *((k, p.control) for k, p in run.hops.items()))
+        if k > low
+    )
+
+
 def place(runs: Sequence[Run], signs: frozenset[Sign]) -> Place:
     """What all runs say together; runs that contradict each other widen the stretch."""
     caught = [run for run in runs if run.caught]

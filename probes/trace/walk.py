@@ -15,7 +15,18 @@ from enum import StrEnum
 from probes.net.address import Source
 from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.trace import words
-from probes.trace.place import MOST, Place, Probed, Run, Sign, acted_upon, place, placement, settled
+from probes.trace.place import (
+    MOST,
+    Place,
+    Probed,
+    Run,
+    Sign,
+    acted_upon,
+    is_last,
+    place,
+    placement,
+    settled,
+)
 from probes.trace.words import Make, Words
 
 LONGEST = 30
@@ -25,6 +36,8 @@ SURVEYED = 4
 """Flows with all hops before anything else; as many again where they do not agree."""
 BEHIND = 2
 """Hops that are looked at behind the first at which something was done."""
+SILENT = 1
+"""Routers before a server that does not answer whose own silence leaves it the server's."""
 GAP = 6
 """Silent hops in a row after which nothing more is expected."""
 MOST_PACKETS = 2000
@@ -151,6 +164,13 @@ class Walk:
         control = self._harmless or self.words.control or self.words.trigger
         with Datagrams(self.address, self.port, self.source) as flow:
             port = flow.sock.getsockname()[1]
+            # First, where that harms nothing: a server may take what comes second on a flow for
+            # part of what came first, and not answer it.
+            if signs == {Sign.SILENCE}:
+                asked = await self._shoot(flow, self.words.trigger, FULL)
+                if asked.answers:
+                    self.packets += flow.sent
+                    return Run(port, {}, None, False)
 
             async def harmless(hops: int) -> Seen:
                 return await self._shoot(flow, control, hops, 2)
@@ -290,10 +310,14 @@ class Walk:
         found = report.place.stretch if report.place else None
         if report.place and found:
             report.place = replace(report.place, placement=placement(runs, report.signs, found))
-        there = found and runs[0].distance and found.low >= runs[0].distance - 1
+        if found is None or not is_last(runs, found.low):
+            return report
         refusals = {p.trigger.refused for run in runs for p in run.hops.values()} - {""}
-        if there and (refusals == {self.address} or not (refusals or await self._answers_at_all())):
-            report.word = Word.SERVER
+        if refusals == {self.address} or not (refusals or await self._answers_at_all()):
+            distance = next((run.distance for run in runs if run.distance), 0)
+            there = distance and found.low >= distance - 1 - SILENT
+            report.word = Word.SERVER if there else Word.UNCLEAR
+            report.why = "" if there else "it may as well be the server that does not answer"
         return report
 
     async def _reach(self) -> Seen:

@@ -29,9 +29,10 @@ def long_path() -> Iterator[Lab]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nobody_is_accused(long_path: Lab, seed: int) -> None:
     told = traced(long_path, seed)
-    assert [t for t in told if t.wanted is Word.NOTHING and t.word is not Word.NOTHING] == []
     assert [t for t in told if t.accuses] == []
-    assert sum(t.word is Word.SERVER for t in told) >= len(DEAD) - 2, "the rest cannot be told"
+    assert [t for t in told if t.word not in (t.wanted, Word.UNCLEAR)] == []
+    assert sum(t.word is Word.NOTHING for t in told) >= len(ALIVE) - 1, "loss may contradict itself"
+    assert sum(t.word is Word.SERVER for t in told) >= len(DEAD) // 2, "the rest cannot be told"
 
 
 def test_there_are_a_hundred_of_each() -> None:

@@ -15,6 +15,7 @@ from probes.trace.place import (
     Run,
     Sign,
     Stretch,
+    is_last,
     place,
     settled,
     stretch,
@@ -104,6 +105,14 @@ def test_flows_that_nobody_acts_upon_take_other_paths():
 def test_at_the_server_nobody_can_tell_who_it_was():
     assert place([ran(5, DROP)], DROP).placement is Placement.ENDPOINT
     assert place([ran(4, DROP)], DROP).placement is Placement.IN_PATH
+
+
+def test_nobody_behind_is_told_by_the_control_and_by_nothing_else():
+    assert is_last([ran(5, DROP)], 5)
+    assert not is_last([ran(4, DROP)], 4), "the control's packets ran out at hop 5"
+    assert is_last([ran(4, DROP, silent=(5,))], 4)
+    assert not is_last([ran(4, DROP, silent=(5,)), ran(4, DROP)], 4)
+    assert not is_last([Run(1, {}, None, True, {3: Seen(expired=router(3))})], 2)
 
 
 def forging(hop: int, *, copies: bool, beside: bool) -> Run:
