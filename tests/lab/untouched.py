@@ -2,7 +2,7 @@
 
 ``python -m tests.lab.untouched [--seeds 20] [--first 1]`` prints a table. Per seed one line and one
 row of routers; on it, at the same time, a trace of every kind to a server that answers, and one of
-every kind to a dead one. That they run at once makes routers that report seldom report still less.
+every kind to a dead one. Routers that report seldom do so for each of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ NAME = "web.whatsapp.com"
 ALIVE = ("stun", "turn", "dtls", "quic", "tls", "tcp", "dns")
 DEAD = ("stun", "turn", "dtls", "quic", "tls", "tcp", "closed udp")
 """A closed port of TCP answers, by a reset: that is nobody dead."""
+AT_ONCE = len(ALIVE) + len(DEAD)
 RESOLVER = "9.9.9.9"
 CLOSED = 45999
 """A port that no server of the lab has."""
@@ -69,7 +70,8 @@ def topology(seed: int) -> Topology:
         if drawn < 0.12:
             answers.append(Answers(hop, silent=True))
         elif drawn < 0.3:
-            answers.append(Answers(hop, icmp_rate=chance.choice((1.0, 5.0)), icmp_burst=3))
+            rate = chance.choice((1.0, 5.0)) * AT_ONCE
+            answers.append(Answers(hop, icmp_rate=rate, icmp_burst=3 * AT_ONCE))
     branches = (Branches(3, 6, count=chance.choice((2, 4)), seed=seed),)
     return Topology(
         answers=tuple(answers),
