@@ -17,10 +17,11 @@ from agent.diagnosis import PACED, SEEN_FOR, Evidence, diagnose, fallen, startin
 from agent.enginedoor import EngineDoor
 from agent.followup import CUT_OFF, Followed, Follower, is_private
 from agent.history import History, asked
-from agent.knobs import FIELD_INTERVAL, knobs_of
+from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.localise import Localiser
+from agent.logs import bug_in
 from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
 from agent.peers import peers
@@ -31,7 +32,7 @@ from agent.saving import Saving
 from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.streamlog import StreamLog
-from agent.vantage import MASKING, Judgement, Surroundings, judge
+from agent.vantage import CALM, MASKING, Judgement, Surroundings, judge
 from agent.verdicts import explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, ChannelFigures, Update
@@ -101,9 +102,9 @@ class Core:
         self.follower = Follower(
             self.env, self.manners, research, figures.contrasts_skipped, companion(config)
         )
-        scale = min(1.0, self.knobs.cadence.interval / FIELD_INTERVAL)
-        localise = config.settings.localise
-        self.localiser = Localiser(localise, store, self.env, self.manners, scale)
+        self.localiser = Localiser(
+            config.settings.localise, store, self.env, self.manners, self.knobs.scale
+        )
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
@@ -141,7 +142,7 @@ class Core:
             await self._new_network()
         self.learned.note_round(ran, judgement)
         if judgement.controls:
-            self.steady = self.steady.step(str(judgement.status), _CALM)
+            self.steady = self.steady.step(str(judgement.status), CALM)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
         self.history.note_controls(now, judgement, ran)
@@ -314,7 +315,7 @@ class Core:
             beat.controls = self.controls_task = asyncio.create_task(
                 self.run_controls(beat, in_full=False)
             )
-            beat.controls.add_done_callback(_log_bug)
+            beat.controls.add_done_callback(bug_in("the controls' round"))
         await asyncio.wait([beat.controls])
         if beat.controls.cancelled() or beat.controls.exception():
             return None
@@ -489,18 +490,9 @@ class Core:
 
     async def stop(self) -> None:
         """Stop all sending; what is under way reports nothing."""
-        await self.outside.stop()
-        await self.localiser.stop()
+        await asyncio.gather(self.outside.stop(), self.localiser.stop())
         if self.controls_task is not None:
             self.controls_task.cancel()
             await asyncio.gather(self.controls_task, return_exceptions=True)
         runners = (self.controls, *self.runners.values())
         await asyncio.gather(*(runner.stop() for runner in runners))
-
-
-_CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})
-
-
-def _log_bug(task: asyncio.Task[Controls]) -> None:
-    if not task.cancelled() and task.exception():
-        log.error("bug in the controls' round", exc_info=task.exception())

@@ -27,6 +27,11 @@ class Knobs:
     controls: Cadence
     policy: Policy
 
+    @property
+    def scale(self) -> float:
+        """What the field's times are to be multiplied by: below 1 in a laboratory."""
+        return min(1.0, self.cadence.interval / FIELD_INTERVAL)
+
 
 def knobs_of(config: Config) -> Knobs:
     s = config.settings

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 
 class _Json(logging.Formatter):
@@ -29,3 +32,13 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "asyncio", "apscheduler"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def bug_in(what: str) -> Callable[[asyncio.Task[Any]], None]:
+    """For ``add_done_callback``: an exception that nobody waits for is logged all the same."""
+
+    def done(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            logging.getLogger(__name__).error("bug in %s", what, exc_info=error)
+
+    return done

@@ -69,6 +69,8 @@ MASKING = (
     VantageStatus.TUNNELLED,
     VantageStatus.FAULTY,
 )
+CALM = frozenset({str(VantageStatus.ONLINE), str(VantageStatus.RESTRICTED)})
+"""Told at once; any other status has to be seen twice."""
 
 
 def judge(results: Sequence[ControlResult], around: Surroundings) -> Judgement:
