@@ -48,7 +48,7 @@ demo: setup-dev
 	$(BIN)/python -m tests.lab.demo
 
 bench: setup-dev
-	sh scripts/system-packages bench
+	sh scripts/system-packages
 	$(BIN)/python -m bench
 
 lab: setup-dev

@@ -72,6 +72,16 @@ class Manners:
         if not fast:
             self._spend_packets(target, packets)
 
+    async def on_request(self, target: Target, address: str, packets: int) -> None:
+        """As ``check``, for what somebody asks for now: in the budgets, and not spaced out."""
+        self._refuse_when_spent()
+        if not self._is_fast(address):
+            if self.limits.min_interval < MINUTE:
+                raise NotMeasured("outside_fast_prefixes")
+            self._spend_packets(target, packets)
+        if self.is_spared(address):
+            raise NotMeasured("residual")
+
     async def handshake(self, address: str, name: str) -> None:
         self._refuse_when_spent()
         if self._is_fast(address):

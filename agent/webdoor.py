@@ -10,10 +10,10 @@ import logging
 import pickle
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
-from exporters.feed import ReloadAnswer, Update
+from exporters.feed import ProbeAnswer, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,13 @@ class WebDoor:
         settings: dict[str, object],
         everything: Callable[[], Update],
         reload: Callable[[], Awaitable[ReloadAnswer]],
+        probe: Callable[[Mapping[str, object]], Awaitable[ProbeAnswer]],
     ) -> None:
         self._listener = listener
         self._settings = settings
         self._everything = everything
         self._reload = reload
+        self._probe = probe
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -112,6 +114,7 @@ class WebDoor:
             raise
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writer = writer
+        probes: set[asyncio.Task[None]] = set()
         heartbeat = asyncio.create_task(self._beat())
         try:
             self.publish(self._everything())
@@ -120,11 +123,30 @@ class WebDoor:
                 if frame == RELOAD:
                     answer = await self._reload()
                     write_frame(writer, pickle.dumps(answer))
+                else:
+                    asked = asyncio.create_task(self._answer(frame, writer))
+                    probes.add(asked)
+                    asked.add_done_callback(probes.discard)
         finally:
+            for asked in probes:
+                asked.cancel()
             heartbeat.cancel()
             self._writer = None
             writer.close()
             await self._end(process)
+
+    async def _answer(self, frame: bytes, writer: asyncio.StreamWriter) -> None:
+        """One request of /probe; whatever comes of it, its number gets an answer."""
+        number = 0
+        try:
+            said = json.loads(frame)
+            number = int(said["number"])
+            answer = replace(await self._probe(said), number=number)
+        except Exception:
+            log.exception("bug in /probe")
+            answer = ProbeAnswer(500, "a bug in the agent; its log has more", number)
+        if not writer.is_closing():
+            write_frame(writer, pickle.dumps(answer))
 
     async def _start_process(self, pipe: socket.socket) -> asyncio.subprocess.Process:
         fds = (self._listener.fileno(), pipe.fileno())

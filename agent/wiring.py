@@ -15,6 +15,7 @@ from typing import Any
 
 from agent import purging
 from agent.accepted import accept
+from agent.adhoc import AdHoc
 from agent.checks import catalogue_problem
 from agent.core import Core
 from agent.history import History
@@ -160,6 +161,7 @@ class Agent:
         figures.name, figures.country = core.name, vantage.country
         figures.asn, figures.network = vantage.asn, vantage.network
         figures.catalogue, figures.signed = config.catalogue, config.update is not None
+        self._adhoc = AdHoc(config, core.env, core.manners)
         figures.calibrated_at = max((c.at for c in config.calibration), default=None)
         return core
 
@@ -182,6 +184,7 @@ class Agent:
             },
             lambda: self._core.everything(),
             self.reload,
+            lambda said: self._adhoc.answer(said),
         )
         self._web.start()
         loop = asyncio.get_running_loop()
@@ -237,7 +240,7 @@ class Agent:
         """Let rounds end, briefly; then stop. What was cut off reports nothing."""
         assert self._schedule is not None
         await self._schedule.drain(DRAIN)
-        await self._core.stop()
+        await asyncio.gather(self._core.stop(), self._adhoc.stop())
 
     async def _watch_pause(self) -> None:
         """A file named ``paused`` in the state folder stops all sending within a second; one named
@@ -252,7 +255,7 @@ class Agent:
             if paused and not core.manners.paused:
                 log.warning("paused: %s exists", marker)
                 core.manners.paused = True
-                await core.stop()
+                await asyncio.gather(core.stop(), self._adhoc.stop())
             elif core.manners.paused and not paused:
                 log.warning("going on: %s is gone", marker)
                 core.manners.paused = False
@@ -290,7 +293,7 @@ class Agent:
             log.warning("state_dir takes effect at the next start")
         assert self._schedule is not None
         await self._schedule.stop()
-        await old.stop()
+        await asyncio.gather(old.stop(), self._adhoc.stop())
         core = self._make_core(config)
         core.take_over(old)
         self._core = core

@@ -174,7 +174,7 @@ async def _ask(folder: Path, everything: Update) -> None:
     mirror = Mirror()
     mirror.apply(everything, time.monotonic())
     mirror.ready = True
-    app = application(mirror, WebSettings("127.0.0.1", (), False, str(folder)), None)  # type: ignore[arg-type] # not asked
+    app = application(mirror, WebSettings("127.0.0.1", (), False, str(folder)), None, None)  # type: ignore[arg-type] # not asked
     month = datetime.fromtimestamp(time.time() - DAYS * DAY, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     target = next(t for m, t in everything.targets if m != "control")
     messenger = next(m for m, t in everything.targets if t == target)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.document import KeyPath
+from config.modules import module_probe
 from config.schema import ResolverSettings, Settings, TwinSettings
 from config.values import is_loopback, split_listen
+from probes.registry import needs_research
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
             yield Conflict(
                 (("schedule", name), min_interval), "must not be shorter than limits.min_interval"
             )
+    yield from _module_conflicts(settings)
     if web.config_file:
         # The key is there so that the documented defaults can be written out in full.
         yield Conflict((("web", "config_file"),), "TLS and authentication are not in this version")
@@ -58,6 +61,16 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
         )
     yield from _twin_conflicts(settings.twin)
     yield from _resolver_conflicts(settings.resolvers)
+
+
+def _module_conflicts(settings: Settings) -> Iterator[Conflict]:
+    for name, module in settings.probe_endpoint.modules.items():
+        probe = module_probe(module, "http://module.invalid/", "192.0.2.1")
+        if needs_research(probe) and settings.profile != "research":
+            yield Conflict(
+                (("probe_endpoint", "modules", name, "probe"), ("profile",)),
+                "asked in this way is not what an app does: it needs profile: research",
+            )
 
 
 def _twin_conflicts(twin: TwinSettings) -> Iterator[Conflict]:

@@ -32,11 +32,11 @@ from config.model import (
     Source,
     TargetConfig,
 )
+from config.options import build_probe
 from config.schema import (
     ControlsHead,
     MessengerHead,
     Settings,
-    build_probe,
     controls_model,
     messenger_model,
     resolver_problem,
@@ -49,10 +49,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _File = TypeVar("_File", Path, str)
 
 SAFE_INTERVAL = 60.0
-LATER_DEFAULTS: Mapping[str, dict[str, Any]] = {
-    "probe_endpoint": {"modules": {}, "allow": []},
-}
-"""Sections of callpath.yaml that are promised but not in this version."""
 
 
 def load(path: Path | None, probes: Mapping[str, Any] = PROBES) -> Config:
@@ -148,7 +144,6 @@ class _Loader:
     def _settings(self, main: Document, folder: Path) -> Settings:
         """As much of the file as is right, so that the other files are checked all the same."""
         self._context["folder"] = folder
-        self._drop_later_keys(main)
         bad = set(main.bad)
         settings = self._validate(Settings, main)
         if settings is None:
@@ -157,9 +152,10 @@ class _Loader:
                 try:
                     settings = Settings.model_validate_json(json.dumps(data), context=self._context)
                 except ValidationError as exc:
-                    paths = [tuple(error["loc"]) for error in exc.errors()]
+                    paths = [_written_path(e["loc"], e["type"]) for e in exc.errors()]
                     bad.update(paths)
-                    data = _without(data, paths)
+                    kept = _without(data, paths)
+                    data = kept if kept != data else _without(data, [p[:1] for p in paths])
         for conflict in conflicts(settings):
             if not any(_touches(key, one) for key in conflict.keys for one in bad):
                 key = next((key for key in conflict.keys if key in main.lines), conflict.keys[0])
@@ -174,15 +170,6 @@ class _Loader:
         if settings.limits.min_interval < SAFE_INTERVAL and settings.limits.fast_prefixes:
             self._fast = tuple(map(ip_network, settings.limits.fast_prefixes))
         return settings
-
-    def _drop_later_keys(self, main: Document) -> None:
-        """The documented defaults may be written out in full, those of later versions too."""
-        for key in LATER_DEFAULTS.keys() & main.data.keys():
-            given, default = main.data.pop(key), LATER_DEFAULTS[key]
-            same = isinstance(given, dict) and given.items() <= default.items()
-            if not same:
-                message = "is not in this version; only its default may be written"
-                self._problems.append(main.problem((key,), message))
 
     def _check_fast(self, document: Document) -> None:
         """Below 60 s between checks, every literal address must lie in ``limits.fast_prefixes``."""
@@ -375,7 +362,7 @@ class _Loader:
         except ValidationError as exc:
             for error in exc.errors():
                 path = error["loc"]
-                if issubclass(model, MessengerHead | ControlsHead):
+                if issubclass(model, MessengerHead | ControlsHead | Settings):
                     path = _written_path(path, error["type"])
                 if not any(path[: len(one)] == one for one in document.bad):
                     message = _message(model, error)
@@ -404,6 +391,8 @@ def known_keys(model: Any, path: KeyPath) -> list[str]:
             model = typing.get_args(model)[0]
         elif isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[part].annotation
+        elif typing.get_origin(model) is dict:
+            model = typing.Annotated[typing.get_args(model)[1], ...]
         else:  # the tagged union of targets
             union = typing.get_args(model)[0]
             model = next(
@@ -415,8 +404,10 @@ def known_keys(model: Any, path: KeyPath) -> list[str]:
 
 
 def _written_path(loc: KeyPath, kind: str) -> KeyPath:
-    """Pydantic's location without the kind of a target's probe, which it puts after the index."""
-    path = loc[:2] + loc[3:] if loc[:1] == ("targets",) else loc
+    """Pydantic's location without the kind of a probe, which it puts after a target's index and a
+    module's name."""
+    at = {"targets": 2, "probe_endpoint": 3}.get(str(loc[0]), len(loc)) if loc else 0
+    path = loc[:at] + loc[at + 1 :] if loc[1:2] != ("allow",) else loc
     return (*path, "probe") if kind in ("union_tag_invalid", "union_tag_not_found") else path
 
 

@@ -6,9 +6,7 @@ derived from the probes' own dataclasses, so that a new probe needs nothing here
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import typing
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Self, Union
@@ -23,6 +21,8 @@ from pydantic import (
 )
 
 from config import DEFAULT_LISTEN
+from config.modules import ProbeEndpointSettings
+from config.options import build_probe, options_of
 from config.provenance import ListFields, OwnerFields, SourceFields, Strict
 from config.values import (
     AT_LEAST_ONE,
@@ -218,6 +218,7 @@ class Settings(Strict):
     limits: LimitSettings = _section(LimitSettings)
     media: MediaSettings = _section(MediaSettings)
     localise: LocaliseSettings = _section(LocaliseSettings)
+    probe_endpoint: ProbeEndpointSettings = _section(ProbeEndpointSettings)
     web: WebSettings = _section(WebSettings)
     state_dir: FilePath = ""
     history: HistorySettings = _section(HistorySettings)
@@ -329,22 +330,9 @@ _FORMS: Mapping[str, Any] = {
 }
 
 
-def _options(probe: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(probe)
-    options: dict[str, Any] = {}
-    for option in dataclasses.fields(probe):
-        default: Any = ...
-        if option.default is not dataclasses.MISSING:
-            default = option.default
-        elif option.default_factory is not dataclasses.MISSING:
-            default = option.default_factory()
-        options[option.name] = (_FORMS.get(option.name, hints[option.name]), default)
-    return options
-
-
 def _target_model(base: type[TargetFields], probe: Any) -> type[TargetFields]:
     fields = {"probe": (Literal[probe.kind], ...), **_PLACES[probe.takes]}
-    options = {name: it for name, it in _options(probe).items() if name not in fields}
+    options = {name: it for name, it in options_of(probe, _FORMS).items() if name not in fields}
     if clash := options.keys() & base.model_fields.keys():
         raise TypeError(f"{probe.__name__} has options that every target has: {clash}")
 
@@ -358,12 +346,6 @@ def _target_model(base: type[TargetFields], probe: Any) -> type[TargetFields]:
         name, __base__=base, __validators__=checks, **fields, **options
     )
     return model
-
-
-def build_probe(target: TargetFields, probe: Any) -> Any:
-    return probe(
-        **{option.name: getattr(target, option.name) for option in dataclasses.fields(probe)}
-    )
 
 
 def _targets_of(base: type[TargetFields], probes: Mapping[str, type]) -> Any:

@@ -126,13 +126,13 @@ def split_address_port(value: str, default_port: int) -> tuple[str, int]:
     """``ip``, ``ip:port``, ``[ip6]`` or ``[ip6]:port``."""
     if is_address(value):
         return parse_address(value), default_port
-    host, port = _split_port(value)
+    host, port = split_host_port(value)
     return parse_address(host), port
 
 
 def split_listen(value: str) -> tuple[str, int]:
     """``host:port`` of our own socket; the host is an IP literal or ``localhost``."""
-    host, port = _split_port(value)
+    host, port = split_host_port(value)
     if host != "localhost" and not is_address(host):
         raise ValueError("must be an IP address or localhost, with a port: 127.0.0.1:22550")
     return host, port
@@ -142,7 +142,8 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
-def _split_port(value: str) -> tuple[str, int]:
+def split_host_port(value: str) -> tuple[str, int]:
+    """``host:port``, an IPv6 address in brackets; the host may be anything. Raises ValueError."""
     host, colon, port = value.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not colon or (":" in host and not bracketed) or not re.fullmatch(r"[0-9]{1,5}", port):

@@ -131,3 +131,22 @@ def record(
 def _count(observation: Observation, key: str) -> int:
     value = observation.facts.get(key, 0)
     return int(value) if isinstance(value, (int, float)) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    """What ``/probe`` answers: ``status`` is 200 where something was measured, else ``text`` says
+    why not; ``number`` is the question's. ``seconds`` is how long it took, ``limit`` how long it
+    might have taken, ``age`` how long ago it was; ``late`` that it was cut off at its limit.
+    ``module``: its settings, for ``debug=true``."""
+
+    status: int
+    text: str = ""
+    number: int = 0
+    kind: str = ""
+    observations: tuple[Observation, ...] = ()
+    seconds: float = 0.0
+    limit: float = 0.0
+    age: float = 0.0
+    late: bool = False
+    module: dict[str, object] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import asyncio
 import struct
 
 RELOAD = b"reload"
-"""The only thing the web process may ask of the agent."""
+"""What the web process may ask of the agent: this, or a probe, as JSON (exporters/web.py)."""
 _LENGTH = struct.Struct("!I")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import json
 import pickle
 import re
@@ -30,9 +31,9 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from exporters import memory, prometheus
+from exporters import adhoc, memory, prometheus
 from exporters.document import document, in_order, timestamp
-from exporters.feed import AgentFigures, ReloadAnswer, Update
+from exporters.feed import AgentFigures, ProbeAnswer, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 from exporters.mirror import Mirror
 from exporters.webhistory import HistoryEndpoint
@@ -40,6 +41,9 @@ from exporters.webhistory import HistoryEndpoint
 SILENT_FOR = 30.0
 """Seconds without a word from the agent after which it is not healthy; it speaks every five."""
 RELOAD_LIMIT = 30.0
+PROBE_LIMIT = 125.0
+WAITING = 256
+"""Requests of /probe at a time."""
 TICK = 1.0
 """Seconds between two renewals of the Date header, and looks whether a signal came."""
 
@@ -58,6 +62,7 @@ class WebSettings:
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]{1,5})?")
 
 Reload = Callable[[], Awaitable[ReloadAnswer]]
+Probe = Callable[[dict[str, object]], Awaitable[ProbeAnswer]]
 
 
 def _catalogue_age(agent: AgentFigures) -> str:
@@ -73,8 +78,9 @@ def _catalogue_age(agent: AgentFigures) -> str:
 class Endpoints:
     """The endpoints of design 5.4, over one mirror."""
 
-    def __init__(self, mirror: Mirror, settings: WebSettings, reload: Reload) -> None:
+    def __init__(self, mirror: Mirror, settings: WebSettings, reload: Reload, probe: Probe) -> None:
         self._mirror, self._settings, self._reload = mirror, settings, reload
+        self._probe = probe
         self._rendered: dict[str, tuple[int, float, bytes, str]] = {}
         self._templates = jinja2.Environment(
             loader=jinja2.PackageLoader("exporters"),
@@ -130,6 +136,30 @@ class Endpoints:
             return PlainTextResponse("no round has ended yet\n", 503)
         return PlainTextResponse("ready\n")
 
+    async def probe(self, request: Request) -> Response:
+        """As blackbox_exporter's: 200 whenever something was measured."""
+        # A page in a browser must not make this host ask anybody anything.
+        if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") not in (
+            "none",
+            "same-origin",
+        ):
+            return PlainTextResponse("not from a web page\n", 403)
+        said: dict[str, object] = {
+            name: request.query_params.get(name, "") for name in ("module", "target", "hostname")
+        }
+        if (scrape := request.headers.get("x-prometheus-scrape-timeout-seconds")) is not None:
+            try:
+                said["timeout"] = float(scrape)
+            except ValueError:
+                return PlainTextResponse("X-Prometheus-Scrape-Timeout-Seconds is no number\n", 400)
+        answer = await self._probe(said)
+        if answer.status != 200:
+            return PlainTextResponse(answer.text + "\n", answer.status)
+        if request.query_params.get("debug") == "true":
+            return PlainTextResponse(adhoc.debug(answer))
+        body, content_type = adhoc.render(answer, request.headers.get("accept", ""))
+        return Response(body, media_type=None, headers={"Content-Type": content_type})
+
     async def reload_now(self, request: Request) -> Response:
         # A browser sends Origin with every cross-site POST; no scraper or shell does.
         if "origin" in request.headers:
@@ -142,9 +172,9 @@ class Endpoints:
         return PlainTextResponse("reloaded\n")
 
 
-def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starlette:
+def application(mirror: Mirror, settings: WebSettings, reload: Reload, probe: Probe) -> Starlette:
     """What is served over one mirror, to those who name a host that is ours."""
-    at = Endpoints(mirror, settings, reload)
+    at = Endpoints(mirror, settings, reload, probe)
     history = HistoryEndpoint(settings.folder, lambda: mirror.versions)
     return Starlette(
         routes=[
@@ -152,6 +182,7 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload) -> Starle
             Route("/metrics", at.metrics),
             Route("/api/v1/status", at.status),
             Route("/api/v1/history", history.answer),
+            Route("/probe", at.probe),
             Route("/-/healthy", at.healthy),
             Route("/-/ready", at.ready),
             Route("/-/reload", at.reload_now, methods=["POST"]),
@@ -229,6 +260,8 @@ class _Agent:
         self._writer = writer
         self._answers: asyncio.Queue[ReloadAnswer] = asyncio.Queue()
         self._reloading = asyncio.Lock()
+        self._asked: dict[int, asyncio.Future[ProbeAnswer]] = {}
+        self._numbers = itertools.count(1)
 
     async def follow(self, mirror: Mirror) -> None:
         """Apply updates until the agent is gone."""
@@ -240,6 +273,10 @@ class _Agent:
                     memory.settle()
             elif isinstance(message, ReloadAnswer):
                 self._answers.put_nowait(message)
+            elif isinstance(message, ProbeAnswer):
+                waiting = self._asked.get(message.number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
 
     async def reload(self) -> ReloadAnswer:
         async with self._reloading:
@@ -251,6 +288,21 @@ class _Agent:
                     return await self._answers.get()
             except TimeoutError:
                 return ReloadAnswer(("the agent did not answer",))
+
+    async def probe(self, said: dict[str, object]) -> ProbeAnswer:
+        """Ask the agent; whoever waits longer than any probe may take is told so."""
+        if len(self._asked) >= WAITING:
+            return ProbeAnswer(503, "too many probes are under way")
+        number = next(self._numbers)
+        self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            write_frame(self._writer, json.dumps({**said, "number": number}).encode())
+            async with asyncio.timeout(PROBE_LIMIT):
+                return await self._asked[number]
+        except TimeoutError:
+            return ProbeAnswer(503, "the agent did not answer")
+        finally:
+            del self._asked[number]
 
 
 class _Server(uvicorn.Server):
@@ -281,7 +333,7 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
     agent, mirror = _Agent(reader, writer), Mirror()
     server = _Server(
         uvicorn.Config(
-            application(mirror, settings, agent.reload),
+            application(mirror, settings, agent.reload, agent.probe),
             lifespan="off",
             log_config=None,
             log_level="warning",

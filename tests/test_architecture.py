@@ -25,7 +25,7 @@ MAY_IMPORT = {
 
 DOORS = {
     "apscheduler": {"agent/scheduler.py"},
-    "prometheus_client": {"exporters/prometheus.py", "exporters/media.py"},
+    "prometheus_client": {"exporters/prometheus.py", "exporters/media.py", "exporters/adhoc.py"},
     "httpx": {"probes/net/http.py"},
     "httpcore": {"probes/net/http.py"},
     "dns": {"probes/wire/dns.py"},

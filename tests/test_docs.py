@@ -83,8 +83,16 @@ def test_metrics():
     assert first_cells(text("metrics")) == metrics()
 
 
+def probe_metrics() -> set[str]:
+    """What /probe answers beside blackbox_exporter's."""
+    source = (ROOT / "exporters" / "adhoc.py").read_text()
+    found = set(re.findall(r'"(callpath_probe_[a-z_]+)"', source))
+    assert found <= ticked(text("probe-endpoint"))
+    return found
+
+
 def test_metrics_elsewhere_in_the_documentation_exist():
-    known = metrics()
+    known = metrics() | probe_metrics()
     for file in [ROOT / "README.md", *DOCS.rglob("*.md")]:
         for name in re.findall(r"callpath_[a-z0-9_]+", file.read_text()):
             base = re.sub(r"_(bucket|sum|count)$", "", name)
@@ -369,7 +377,9 @@ def test_endpoints():
     from exporters.mirror import Mirror
     from exporters.web import WebSettings, application
 
-    routes = application(Mirror(heard=time.monotonic()), WebSettings("", (), False), None).routes  # type: ignore[arg-type]
+    routes = application(
+        Mirror(heard=time.monotonic()), WebSettings("", (), False), None, None
+    ).routes  # type: ignore[arg-type]
     paths = {
         ("POST " if "POST" in (route.methods or ()) else "") + route.path  # type: ignore[attr-defined]
         for route in routes

@@ -16,7 +16,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # Special-purpose ranges (RFC 6890) that a public name has no business pointing at. The ipaddress
 # module's is_private also covers documentation and benchmarking ranges, which laboratories use as
 # public space; no resolver answers with those to deceive, so they are left alone.
-_BOGONS = tuple(
+BOGONS = tuple(
     ipaddress.ip_network(text)
     for text in (
         "0.0.0.0/8",
@@ -34,6 +34,7 @@ _BOGONS = tuple(
         "ff00::/8",
     )
 )
+"""Never connected to on a name's word."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1
 
@@ -65,7 +66,7 @@ def is_bogon(text: str) -> bool:
     """Loopback, link-local, private or multicast: never connected to on a name's word."""
     address = parse(text)
     return address is None or any(
-        address.version == net.version and address in net for net in _BOGONS
+        address.version == net.version and address in net for net in BOGONS
     )
 
 

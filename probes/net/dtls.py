@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from probes.model import Failure
 from probes.wire import dtls
@@ -93,8 +92,9 @@ class Handshake:
 
     def chain(self) -> list[bytes]:
         """The server's certificates in DER, leaf first; empty before they were shown."""
-        shown = self._session.get_peer_cert_chain(as_cryptography=True) or []
-        return [certificate.public_bytes(Encoding.DER) for certificate in shown]
+        # As the library's own objects: cryptography refuses what OpenSSL lets through.
+        shown = self._session.get_peer_cert_chain() or []
+        return [crypto.dump_certificate(crypto.FILETYPE_ASN1, one) for one in shown]
 
     @property
     def version(self) -> str:

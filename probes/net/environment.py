@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from probes.model import Target
 from probes.net.address import OwnAddresses, Source
 from probes.net.streams import Streams
 from probes.wire.quality import Quality
+
+Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +104,7 @@ class Environment:
     streams: Streams | None = None
     beside: tuple[Beside, ...] = ()
     """What streams are held against now, the best first."""
+    private: tuple[Prefix, ...] = ()
+    """Private ranges that a name may lead to all the same."""
     watch: Callable[[Mapping[str, Quality]], None] | None = None
     """Shown what a stream came to so far, by the stream's name, some times a second."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from probes.model import Fact, Failure, Family, Step, StepResult
 from probes.net.address import family_of, is_bogon, parse
-from probes.net.environment import Environment, TrustedResolver
+from probes.net.environment import Environment, Prefix, TrustedResolver
 from probes.net.errors import NotMeasured, Refusal
 from probes.net.nameserver import DEADLINE, UdpQuery, ask_secured, ask_tcp
 from probes.trail import NETWORK_ERRORS, Peer, StepFailed, Trail, classify
@@ -70,13 +70,22 @@ async def _sift(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = {str(parse(address)) for address in pinned}
     suspects = [
-        a for a in found if (is_bogon(a) or env.own.holds(a)) and str(parse(a)) not in named
+        a
+        for a in found
+        if (is_bogon(a) or env.own.holds(a))
+        and str(parse(a)) not in named
+        and not any(_holds(prefix, a) for prefix in env.private)
     ]
     if suspects:
         backed = {parse(a) for a in await trusted_addresses(env, name)}
         suspects = [a for a in suspects if parse(a) not in backed]
     believed = tuple(a for a in found if a not in suspects)[:MAX_ADDRESSES]
     return believed, tuple(suspects)[:MAX_ADDRESSES]
+
+
+def _holds(prefix: Prefix, text: str) -> bool:
+    address = parse(text)
+    return address is not None and address.version == prefix.version and address in prefix
 
 
 async def _ask_both(

@@ -209,11 +209,27 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("localise: {per_day: 25}", 1, "localise.per_day", "less than"),
         ("localise: {hops: true}", 1, "localise.hops", "not a known key"),
         ("localise: {asn_file: nowhere}", 1, "localise.asn_file", "No such file"),
-        ("probe_endpoint: {allow: [x]}", 1, "probe_endpoint", "not in this version"),
         ("history: {keep: 400d}", 1, "history.keep", "less than or equal to"),
         ("history: {keep: 5m}", 1, "history.keep", "greater than or equal to"),
         ("history: {max_size: 1MiB}", 1, "history.max_size", "greater than or equal to"),
         ("history: on", 1, "history", ""),
+        ("probe_endpoint: {allow: [1.2.3]}", 1, "probe_endpoint.allow[0]", "IP address"),
+        ("probe_endpoint: {allow: ['a.test:0']}", 1, "probe_endpoint.allow[0]", "1 to 65535"),
+        (
+            "probe_endpoint: {modules: {m: {probe: stun, dres: ice}}}",
+            1,
+            "probe_endpoint.modules.m.dres",
+            "did you mean dress?",
+        ),
+        ("probe_endpoint: {modules: {m: {probe: dns}}}", 1, "probe_endpoint.modules.m.query", ""),
+        ("probe_endpoint: {modules: {m: {probe: icmp}}}", 1, "probe_endpoint.modules.m.probe", ""),
+        ("probe_endpoint: {modules: {m: {}}}", 1, "probe_endpoint.modules.m.probe", "required"),
+        (
+            "probe_endpoint: {modules: {m: {probe: quic}}}",
+            1,
+            "probe_endpoint.modules.m.probe",
+            "profile: research",
+        ),
     ],
 )
 def test_one_mistake_is_one_message(mistakes, text, line, key, message) -> None:
@@ -304,7 +320,7 @@ def test_the_effective_configuration_can_be_loaded_again(write) -> None:
 
 
 def test_the_documented_defaults_may_be_written_out_in_full(mistakes) -> None:
-    """Those of later versions too: whoever copies the block gets a configuration that runs."""
+    """Whoever copies the block gets a configuration that runs."""
     text = """
         outside: {file: "", url: "", max_age: 15m}
         twin: {address: "", udp_ports: [3478], tls_port: 443, key_file: "", tls_sha256: ""}

@@ -20,7 +20,7 @@ from agent import webdoor
 from agent.health import is_healthy
 from agent.webdoor import WebDoor, listen
 from exporters import web
-from exporters.feed import ReloadAnswer, Update
+from exporters.feed import ProbeAnswer, ReloadAnswer, Update
 from exporters.mirror import Mirror
 from exporters.web import WebSettings, application, is_known_host
 from probes.model import Status, Vantage, VantageStatus
@@ -85,8 +85,12 @@ async def reloaded() -> ReloadAnswer:
     return ReloadAnswer(())
 
 
+async def no_probe(said: dict[str, object]) -> ProbeAnswer:
+    return ProbeAnswer(403, f"{said['target']} is not allowed")
+
+
 def client(mirror: Mirror, settings: WebSettings = LOOPBACK, reload=reloaded) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(application(mirror, settings, reload))
+    transport = httpx.ASGITransport(application(mirror, settings, reload, no_probe))
     return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:22550")
 
 
@@ -371,7 +375,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
         "allow_reload": True,
         "folder": "",
     }
-    door = WebDoor(listener, settings, lambda: made.update, reload)
+    door = WebDoor(listener, settings, lambda: made.update, reload, no_probe)
     made = Served(door, port, update())
     door.start()
     try:

@@ -29,7 +29,7 @@ def written(tmp_path):
 async def ask(written, monkeypatch):
     monkeypatch.setattr("exporters.webhistory.time.time", lambda: NOW)
     settings = WebSettings("127.0.0.1", (), False, str(written.folder))
-    app = application(Mirror(heard=time.monotonic()), settings, None)  # type: ignore[arg-type] # not asked
+    app = application(Mirror(heard=time.monotonic()), settings, None, None)  # type: ignore[arg-type] # not asked
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
 
@@ -138,7 +138,7 @@ async def test_what_is_not_understood_is_said(ask, query, said):
 async def test_nothing_is_kept(tmp_path):
     for folder in ("", str(tmp_path / "nowhere")):
         settings = WebSettings("127.0.0.1", (), False, folder)
-        transport = httpx.ASGITransport(application(Mirror(), settings, None))  # type: ignore[arg-type] # not asked
+        transport = httpx.ASGITransport(application(Mirror(), settings, None, None))  # type: ignore[arg-type] # not asked
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             assert (await client.get("/api/v1/history")).status_code == 404
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import random
+import ssl
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -70,3 +73,22 @@ def test_damaged_flights_are_words_and_nothing_else(good: Certificate, seed: int
         handshake.due(0.0)
     assert handshake.error is None or isinstance(handshake.error, WireError)
     handshake.chain()
+
+
+def test_a_certificate_that_no_reader_takes_is_handed_on(good: Certificate, tmp_path: Path) -> None:
+    """OpenSSL asks a date's form only of who verifies; the chain is judged by whoever reads it."""
+    pem = good.chain.read_text().partition("-----END CERTIFICATE-----")[0]
+    der = bytearray(base64.b64decode(pem.partition("-----BEGIN CERTIFICATE-----")[2]))
+    expiry = der.index(b"\x17\x0d", der.index(b"\x17\x0d") + 15)  # a second UTCTime
+    der[expiry + 14] = ord("?")
+    (tmp_path / "odd.pem").write_text(ssl.DER_cert_to_PEM_cert(bytes(der)))
+    handshake, server = (
+        Handshake(dtls.Dress.OPENSSL),
+        Server(Certificate(tmp_path / "odd.pem", good.key)),
+    )
+    outgoing = handshake.start(0.0)
+    while not handshake.done:
+        for data in [d for sent in outgoing for d in server(0, sent)]:
+            handshake.receive(data, 0.0)
+        outgoing = handshake.due(0.0)
+    assert handshake.chain() == [bytes(der)]
