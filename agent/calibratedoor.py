@@ -192,7 +192,9 @@ def run(config: Config, given: Given, tell: Tell) -> Told:
     asked = calibrate.open_questions(config, given.names)
     if not asked.messengers:
         raise Misused("nothing to calibrate: all of these targets are documented")
-    if not is_healthy(config.settings.web.listen):
+    if not is_healthy(
+        config.settings.web.listen, tls=config.serves_tls, certified=config.wants_certificates
+    ):
         raise Misused(
             f"an agent runs here, at {config.settings.web.listen}: both would ask the same servers,"
             " twice as often as is polite. Stop it first"

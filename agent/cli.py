@@ -63,6 +63,12 @@ def _load_here(path: Path | None) -> Config:
     if problem := source_problem(config):
         typer.echo(f"source_address: {problem}", err=True)
         raise typer.Exit(USAGE)
+    if config.web is not None:
+        from agent import webguard
+
+        if problem := webguard.problem(config):
+            typer.echo(problem, err=True)
+            raise typer.Exit(USAGE)
     return config
 
 
@@ -414,7 +420,12 @@ def healthcheck(config: ConfigOption = None) -> None:
     """Exits 0 when the agent on this host is healthy, 1 when it is not. For containers."""
     from agent.health import is_healthy
 
-    problem = is_healthy(_load(config).settings.web.listen if config else DEFAULT_LISTEN)
+    if config:
+        c = _load(config)
+        listen, certified = c.settings.web.listen, c.wants_certificates
+        problem = is_healthy(listen, tls=c.serves_tls, certified=certified)
+    else:
+        problem = is_healthy(DEFAULT_LISTEN)
     if problem:
         typer.echo(problem, err=True)
         raise typer.Exit(BAD)

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from exporters.feed import ProbeAnswer, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
+from exporters.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,14 @@ class WebDoor:
         everything: Callable[[], Update],
         reload: Callable[[], Awaitable[ReloadAnswer]],
         probe: Callable[[Mapping[str, object]], Awaitable[ProbeAnswer]],
+        guard: Guard | None = None,
     ) -> None:
         self._listener = listener
         self._settings = settings
         self._everything = everything
         self._reload = reload
         self._probe = probe
+        self._guard = guard or Guard()
         self._writer: asyncio.StreamWriter | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -82,6 +85,12 @@ class WebDoor:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def replace_guard(self, guard: Guard) -> None:
+        """Start the process anew under another guard; the address stays ours meanwhile."""
+        self._guard = guard
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     def publish(self, update: Update) -> None:
         """Send one update; never waits. A process that does not read is made to start anew."""
@@ -117,6 +126,9 @@ class WebDoor:
         probes: set[asyncio.Task[None]] = set()
         heartbeat = asyncio.create_task(self._beat())
         try:
+            write_frame(
+                writer, pickle.dumps(self._guard)
+            )  # not in its arguments, which anyone reads
             self.publish(self._everything())
             while (frame := await read_frame(reader)) is not None:
                 # Plain bytes this way: a process that faces the network gets no pickle read.

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent import purging
+from agent import purging, webguard
 from agent.accepted import accept
 from agent.adhoc import AdHoc
 from agent.checks import catalogue_problem
@@ -171,7 +171,8 @@ class Agent:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises OSError when the listen address cannot be had."""
-        settings = self._core.config.settings
+        config = self._core.config
+        settings = config.settings
         host, port = split_listen(settings.web.listen)
         listener = await listen(host, port)
         self._web = WebDoor(
@@ -179,14 +180,17 @@ class Agent:
             {
                 "listen_host": host,
                 "hosts": list(settings.web.hosts),
-                "allow_reload": settings.web.allow_reload,
+                "allow_reload": settings.web.allow_reload or webguard.authenticates(config),
                 "folder": str(self._store.folder) if self._history.limits else "",
             },
             lambda: self._core.everything(),
             self.reload,
             lambda said: self._adhoc.answer(said),
+            webguard.guard_of(config),
         )
         self._web.start()
+        if config.web is not None:
+            self._spawn(webguard.watch(config, self._load, self._web.replace_guard))
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop.set)
@@ -307,7 +311,7 @@ class Agent:
             old, config = self._core, self._core.config
             assert self._schedule is not None
             await self._schedule.stop()
-            await old.stop()
+            await asyncio.gather(old.stop(), self._adhoc.stop())
             await old.engine.close()
             try:
                 await asyncio.to_thread(self._store.forget)

@@ -45,13 +45,10 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
                 (("schedule", name), min_interval), "must not be shorter than limits.min_interval"
             )
     yield from _module_conflicts(settings)
-    if web.config_file:
-        # The key is there so that the documented defaults can be written out in full.
-        yield Conflict((("web", "config_file"),), "TLS and authentication are not in this version")
-    if not web.insecure and not is_loopback(split_listen(web.listen)[0]):
+    if not web.insecure and not web.config_file and not is_loopback(split_listen(web.listen)[0]):
         yield Conflict(
             (("web", "listen"), ("web", "insecure")),
-            "is not loopback, and this version serves no TLS: needs web.insecure: true",
+            "is not loopback: needs web.config_file (TLS, passwords), or web.insecure: true",
         )
     if settings.outside.file and settings.outside.url:
         yield Conflict((("outside", "url"), ("outside", "file")), "is one too many beside file")

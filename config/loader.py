@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import difflib
 import json
-import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -22,6 +20,7 @@ from config.calibration import CalibrationFile
 from config.catalogue import SHIPPED_VERSION, Catalogue, Malformed
 from config.conflicts import conflicts
 from config.document import Document, KeyPath, read_json, read_yaml
+from config.mistakes import message_of, written_path
 from config.model import (
     Calibrated,
     Config,
@@ -41,7 +40,14 @@ from config.schema import (
     messenger_model,
     resolver_problem,
 )
-from config.values import is_address, split_address_port, url_host_port
+from config.values import (
+    is_address,
+    is_loopback,
+    split_address_port,
+    split_listen,
+    url_host_port,
+)
+from config.webfile import WebFile
 from probes.model import CONTROL, Role, Target
 from probes.registry import PROBES, needs_research
 
@@ -85,6 +91,7 @@ class _Loader:
         messengers = self._messengers(main, settings)
         controls = self._controls(main, settings)
         calibration = self._calibration(main, settings)
+        web = self._web(main, settings)
         if self._problems:
             raise ConfigError(self._problems)
         return Config(
@@ -96,6 +103,7 @@ class _Loader:
             self._available,
             self._catalogue.update,
             self._superseded,
+            web,
         )
 
     def check(self, catalogue: Catalogue) -> None:
@@ -152,7 +160,7 @@ class _Loader:
                 try:
                     settings = Settings.model_validate_json(json.dumps(data), context=self._context)
                 except ValidationError as exc:
-                    paths = [_written_path(e["loc"], e["type"]) for e in exc.errors()]
+                    paths = [written_path(e["loc"], e["type"]) for e in exc.errors()]
                     bad.update(paths)
                     kept = _without(data, paths)
                     data = kept if kept != data else _without(data, [p[:1] for p in paths])
@@ -304,6 +312,22 @@ class _Loader:
                 entries += file.entries()
         return tuple(entries)
 
+    def _web(self, main: Document, settings: Settings) -> WebFile | None:
+        key: KeyPath = ("web", "config_file")
+        if not settings.web.config_file:
+            return None
+        file = str(settings.web.config_file)
+        document = self._read_named(read_yaml, file, main, key)
+        if document is None:
+            return None
+        self._context["folder"] = Path(file).absolute().parent
+        found = self._validate(WebFile, document)
+        open_to_others = not is_loopback(split_listen(settings.web.listen)[0])
+        if found and open_to_others and not (found.tls_server_config or found.basic_auth_users):
+            message = "has neither TLS nor passwords, and web.listen is open to others"
+            self._problems.append(main.problem(key, message))
+        return found
+
     def _allowed(self, targets: Iterable[Any]) -> list[Any]:
         """Without those whose probe the profile forbids: nothing of them is asked or shown."""
         probes = self._probes
@@ -363,9 +387,9 @@ class _Loader:
             for error in exc.errors():
                 path = error["loc"]
                 if issubclass(model, MessengerHead | ControlsHead | Settings):
-                    path = _written_path(path, error["type"])
+                    path = written_path(path, error["type"])
                 if not any(path[: len(one)] == one for one in document.bad):
-                    message = _message(model, error)
+                    message = message_of(model, error)
                     self._problems.append(document.problem(path, message))
             return None
 
@@ -382,58 +406,6 @@ class _Loader:
                 message = f"{name} is already the name of the target in line {first[name]}"
                 self._problems.append(document.problem(path, message))
             first.setdefault(name, document.line(path))
-
-
-def known_keys(model: Any, path: KeyPath) -> list[str]:
-    """The keys that may stand at ``path``, where targets carry the kind of their probe in it."""
-    for part in path:
-        if isinstance(part, int):
-            model = typing.get_args(model)[0]
-        elif isinstance(model, type) and issubclass(model, BaseModel):
-            model = model.model_fields[part].annotation
-        elif typing.get_origin(model) is dict:
-            model = typing.Annotated[typing.get_args(model)[1], ...]
-        else:  # the tagged union of targets
-            union = typing.get_args(model)[0]
-            model = next(
-                one
-                for one in (typing.get_args(union) or (union,))
-                if typing.get_args(one.model_fields["probe"].annotation) == (part,)
-            )
-    return list(model.model_fields)
-
-
-def _written_path(loc: KeyPath, kind: str) -> KeyPath:
-    """Pydantic's location without the kind of a probe, which it puts after a target's index and a
-    module's name."""
-    at = {"targets": 2, "probe_endpoint": 3}.get(str(loc[0]), len(loc)) if loc else 0
-    path = loc[:at] + loc[at + 1 :] if loc[1:2] != ("allow",) else loc
-    return (*path, "probe") if kind in ("union_tag_invalid", "union_tag_not_found") else path
-
-
-def _message(model: type[BaseModel], error: Any) -> str:
-    kind, context = error["type"], error.get("ctx", {})
-    if kind in ("missing", "union_tag_not_found"):
-        return "is required"
-    if kind == "extra_forbidden":
-        return "is not a known key" + _hint(error["loc"][-1], known_keys(model, error["loc"][:-1]))
-    if kind == "union_tag_invalid":
-        kinds = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-        return f"must be one of {', '.join(kinds)}, not {context['tag']!r}" + _hint(
-            context["tag"], kinds
-        )
-    if kind == "value_error":
-        return str(context["error"])
-    message = (
-        str(error["msg"]).replace("Input should be", "must be").replace("an object", "a mapping")
-    )
-    given = error["input"]
-    return message if isinstance(given, dict | list) else f"{message}, not {given!r}"
-
-
-def _hint(wrong: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(wrong, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _item(document: Document, key: str, value: str) -> KeyPath:

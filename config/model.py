@@ -11,6 +11,7 @@ from probes.model import Family, Proof, Role, Target
 
 if TYPE_CHECKING:
     from config.schema import Settings
+    from config.webfile import WebFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Config:
     """Everything the agent was told. ``catalogue`` is the version of the catalogue in use, which
     ``update`` is, or else the shipped one; ``superseded`` that of an update which is older than the
     shipped one, and so not in use. ``available``: messengers that are described and not selected.
+    ``web``: what ``web.config_file`` says.
     """
 
     settings: Settings
@@ -139,3 +141,12 @@ class Config:
     available: tuple[str, ...] = ()
     update: Update | None = None
     superseded: str = ""
+    web: WebFile | None = None
+
+    @property
+    def serves_tls(self) -> bool:
+        return self.web is not None and self.web.tls_server_config is not None
+
+    @property
+    def wants_certificates(self) -> bool:
+        return self.web is not None and self.web.wants_certificates

@@ -35,6 +35,7 @@ from exporters import adhoc, memory, prometheus
 from exporters.document import document, in_order, timestamp
 from exporters.feed import AgentFigures, ProbeAnswer, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
+from exporters.guard import Guard, Guarded, context, protocol
 from exporters.mirror import Mirror
 from exporters.webhistory import HistoryEndpoint
 
@@ -330,18 +331,24 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     reader, writer = await asyncio.open_connection(sock=pipe)
+    first = await read_frame(reader)
+    if first is None:
+        return
+    guard: Guard = pickle.loads(first)
     agent, mirror = _Agent(reader, writer), Mirror()
-    server = _Server(
-        uvicorn.Config(
-            application(mirror, settings, agent.reload, agent.probe),
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
+    config = uvicorn.Config(
+        Guarded(application(mirror, settings, agent.reload, agent.probe), guard),
+        http=protocol(guard.tls.sans if guard.tls else ()),
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
     )
+    config.load()
+    config.ssl = context(guard.tls) if guard.tls else None
+    server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     following = asyncio.create_task(agent.follow(mirror))
     # A server that ends by itself ends the process: the agent starts another one.

@@ -30,8 +30,9 @@ DOORS = {
     "httpcore": {"probes/net/http.py"},
     "dns": {"probes/wire/dns.py"},
     "scapy": set(),
-    "starlette": {"exporters/web.py", "exporters/webhistory.py"},
-    "uvicorn": {"exporters/web.py"},
+    "starlette": {"exporters/web.py", "exporters/webhistory.py", "exporters/guard.py"},
+    "uvicorn": {"exporters/web.py", "exporters/guard.py"},
+    "bcrypt": {"exporters/guard.py"},
     "jinja2": {"exporters/web.py"},
     "typer": {"agent/cli.py", "agent/cataloguecli.py", "agent/historycli.py"},
     "rich": {
@@ -61,6 +62,7 @@ SOCKET_DOORS = {
     "agent/network.py",
     "agent/twindoor.py",
     "agent/webdoor.py",
+    "exporters/guard.py",
     "exporters/web.py",
 }
 NO_ARITHMETIC = {
@@ -121,7 +123,10 @@ def wrong_imports(module: Path, tree: ast.AST) -> list[str]:
             found.append(f"{where}: neither is installed")
         if top in DOORS and not within(module, DOORS[top]):
             found.append(f"{where}: its door is {sorted(DOORS[top]) or 'nowhere yet'}")
-        if top in NETWORKING and not within(module, SOCKET_DOORS | {"probes/trail.py"}):
+        own_agent = top == "ssl" and within(module, HTTP_CLIENT)
+        if top in NETWORKING and not (
+            own_agent or within(module, SOCKET_DOORS | {"probes/trail.py"})
+        ):
             found.append(f"{where}: sockets are opened in {sorted(SOCKET_DOORS)}")
         if module.as_posix() == "probes/trail.py" and top == "socket":
             found.append(f"{where}: it names errors and opens nothing")

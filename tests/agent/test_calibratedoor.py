@@ -26,7 +26,7 @@ def nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise Blind("this line is offline: no control answers")
 
     monkeypatch.setattr(calibrate, "calibrate", refuses)
-    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen: "nobody there")
+    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen, **_how: "nobody there")
     monkeypatch.chdir(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_what_will_be_sent_is_told_first_and_a_dead_line_is_exit_3(tmp_path):
 
 
 def test_beside_an_agent_nothing_is_asked(monkeypatch):
-    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen: "")
+    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen, **_how: "")
     code, _, err = called("-o", "made.json")
     assert code == 2
     assert "an agent runs here" in err

@@ -181,7 +181,7 @@ def test_mistakes_of_every_file_are_named_together(write, problems) -> None:
         ("web: {listen: '22550'}", 1, "web.listen", "host:port"),
         ("web: {listen: '::1:22550'}", 1, "web.listen", "brackets"),
         ("web: {listen: 'example.org:22550'}", 1, "web.listen", "localhost"),
-        ("web: {config_file: x}", 1, "web.config_file", "not in this version"),
+        ("web: {config_file: x}", 1, "web.config_file", "No such file"),
         ("log: {level: trace}", 1, "log.level", "'debug'"),
         ("outside: {url: 'ftp://x.example/'}", 1, "outside.url", "http://"),
         ("outside: {url: 'https://a:b@x.example/'}", 1, "outside.url", "password"),

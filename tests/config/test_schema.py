@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from config.loader import known_keys
+from config.mistakes import known_keys
 from config.schema import Settings, messenger_model, schema
 from probes.registry import PROBES
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pickle
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from agent.health import is_healthy
 from agent.webdoor import WebDoor, listen
 from exporters import web
 from exporters.feed import ProbeAnswer, ReloadAnswer, Update
+from exporters.guard import Guard
 from exporters.mirror import Mirror
 from exporters.web import WebSettings, application, is_known_host
 from probes.model import Status, Vantage, VantageStatus
@@ -459,6 +461,8 @@ async def test_a_server_that_ends_by_itself_ends_the_process(monkeypatch):
     listener = await listen("127.0.0.1", 0)
     ours, theirs = socket.socketpair()
     with listener, ours:
+        guard = pickle.dumps(Guard())
+        ours.sendall(len(guard).to_bytes(4, "big") + guard)
         await asyncio.wait_for(web.serve(listener, theirs, LOOPBACK), 10)
         await asyncio.sleep(0)  # the loop closes transports in its next pass
 
