@@ -171,9 +171,11 @@ def _dresses(silent: Failed, around: Around) -> list[FollowUp]:
             asks.append(datagrams.beside_dtls(config, o))
         other, cookie = _other_dress(config.probe)
         facts: dict[str, Fact] = {"cookie": cookie, "said": other.kind}
-        asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
         if isinstance(config.probe, StunProbe) and not cookie:
+            # The marked one first: what a limit of the server's leaves over goes to it, so that
+            # a limit cannot look like a filter on the mark.
             asks.append(FollowUp(o, config, Differs.TIME, config.probe, address, port))
+        asks.append(FollowUp(o, config, Differs.DRESS, other, address, port, facts=facts))
     for address, port in around.public[:RELAYS] if asked else ():
         config, o = asked[0]
         bare = StunProbe(dress=stun.Dress.RFC3489)

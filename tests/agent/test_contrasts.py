@@ -150,6 +150,11 @@ def test_a_relay_is_asked_in_a_dress_without_the_cookie_and_again_in_its_own():
     assert {a.facts.get("cookie") for a in found} == {False, None}
 
 
+def test_the_mark_goes_first_so_that_a_servers_limit_does_not_look_like_a_filter_on_it():
+    asks = [a.differs for a in asked(udp(R1)) if a.differs in (Differs.TIME, Differs.DRESS)]
+    assert asks == [Differs.TIME, Differs.DRESS]
+
+
 def test_two_relays_are_a_sample_and_those_known_to_answer_come_first():
     three = [udp(r) for r in (R1, R2, R3)]
     found = asked(*three, verified=frozenset({"r2"}))

@@ -384,6 +384,25 @@ class Police:
 
 
 @dataclass(frozen=True, slots=True)
+class Allow:
+    """A server's limit: ``burst`` packets at once in each direction, whatever their size, and one
+    more every ``seconds``; the others are lost."""
+
+    seconds: float
+    burst: int = 1
+
+    word: ClassVar[str] = "allow"
+    needs_residual: ClassVar[bool] = False
+
+    def apply(self, case: Case) -> Verdict:
+        tokens, filled = case.memory.kept.get(case.direction, (float(self.burst), case.now))
+        tokens = min(self.burst, tokens + (case.now - filled) / self.seconds)
+        passes = tokens >= 1
+        case.memory.kept[case.direction] = (tokens - passes, case.now)
+        return case.passed() if passes else Verdict(None)
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """A queue per direction of ``depth`` bytes that drains ``rate`` bytes a second."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.lab import interceptor
-from tests.lab.actions import Delay, Drop, Lose, Police, Refuse
+from tests.lab.actions import Allow, Delay, Drop, Lose, Police, Refuse
 from tests.lab.censor import Censor, match
 from tests.lab.chance import Loss
 from tests.lab.happenings import data_centres, domestic, on
@@ -219,6 +219,22 @@ ALL = (
                 for relay in relays(s)
             ]
         ),
+    ),
+    *(
+        world(
+            f"relays take a question in {milliseconds} ms, {burst} at once",
+            "our being rate-limited",
+            at_the_servers(
+                lambda s, seconds=milliseconds / 1000, burst=burst: [
+                    Censor(
+                        match(remote=(relay,), direction="in", protocol="udp"),
+                        Allow(seconds, burst),
+                    )
+                    for relay in relays(s)
+                ]
+            ),
+        )
+        for milliseconds, burst in ((150, 1), (1000, 3), (2000, 8))
     ),
     world("other machines of the same owner", "answers of a CDN that differ", other_machines),
     world(
