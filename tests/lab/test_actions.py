@@ -15,6 +15,7 @@ from tests.lab import packet as packets
 from tests.lab.actions import (
     IN,
     OUT,
+    Allow,
     BlockPage,
     Delay,
     Drop,
@@ -225,6 +226,11 @@ def test_policing_loses_and_shaping_delays() -> None:
     idle = Talk(path(Censor(match(), Police(rate=10_000, burst=5_000))))
     for now in (0.0, 1_000.0):  # however long it was idle, a burst is a burst
         assert sum(bool(idle.sends(OUT, bytes(972), now).arrivals) for _ in range(9)) == 5
+    limited = Talk(path(Censor(match(), Allow(seconds=0.5, burst=2))))
+    passed = [bool(limited.sends(OUT, bytes(size), 0.0).arrivals) for size in (900, 20, 20)]
+    assert passed == [True, True, False]  # packets are counted, whatever their size
+    assert not limited.sends(OUT, b"x", 0.4).arrivals
+    assert limited.sends(OUT, b"x", 0.5).arrivals
     shaped = stream(Shape(rate=10_000, depth=5_000))
     waits = [f.arrivals[0].due - n / 20 for n, f in enumerate(shaped) if f.arrivals]
     assert len(waits) == pytest.approx(105, abs=2)
