@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from probes.net.address import Source, parse
-from probes.trace.walk import Report, Walk
+from probes.trace.common import Report
+from probes.trace.walk import Walk
 from probes.trace.words import NEUTRAL, Words, words
 
 PR_SET_PDEATHSIG = 1  # prctl(2)

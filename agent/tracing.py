@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,16 @@ from probes.model import Family
 from probes.net import resolver
 from probes.net.address import is_bogon, parse
 from probes.net.environment import Environment
-from probes.trace.walk import MOST_PACKETS, Report, Walk, Word
+from probes.net.raw import Raw, RawMissing, capable
+from probes.trace.common import MOST_PACKETS, Report, Word
+from probes.trace.teardown import judged
+from probes.trace.walk import Walk
 from probes.trace.words import NEUTRAL, Words, kinds, words
 
 PRIVATE = "private"
 """Instead of the address of a router within the vantage's own network."""
+SHOWN = 20
+"""Teardowns."""
 _CONTROLS = {"udp": ("stun", "dtls", "dns"), "tcp": ("tls", "tcp", "https")}
 _OPTIONS = {"name", "neutral", "control", "server", "address", "header", "transport", "dress"}
 
@@ -35,6 +41,10 @@ class Traced:
     address: str
     port: int
     report: Report
+    missing: str = ""
+    """Why nothing was captured and injected; "" where it was."""
+    quotes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Per router, in what it quoted another packet than was sent."""
 
 
 async def trace(
@@ -58,9 +68,17 @@ async def trace(
     said = _words(kind, target, known, options)
     address, port = await _place(env, kind, target, known, options)
     control = await _control(config, env, said, address, options.get("control", ""))
-    walk = Walk(said, address, port, env.source, control, limit, tell)
     tell(f"to {address} port {port}, at most {MOST_PACKETS} packets")
-    return Traced(kind, target, address, port, await walk.trace())
+    async with AsyncExitStack() as stack:
+        raw, missing = None, ""
+        try:
+            raw = await stack.enter_async_context(Raw(address, env.source))
+        except RawMissing as error:
+            missing = str(error)
+        walk = Walk(said, address, port, env.source, control, limit, tell, raw)
+        report = await walk.trace()
+        quotes = raw.quotes() if raw else {}
+    return Traced(kind, target, address, port, report, missing, quotes)
 
 
 def _known(config: Config, target: str) -> TargetConfig | None:
@@ -187,6 +205,29 @@ def document(traced: Traced, networks: Mapping[str, str]) -> dict[str, Any]:
         "packets": report.packets,
         "seconds": round(report.seconds, 1),
         "reason": report.why,
+        "raw": {"used": not traced.missing, "capability": capable(), "why_not": traced.missing},
+        "teardowns": _teardowns(report),
+        "quotes": [
+            {"router": shown(router), "differs": list(differs)}
+            for router, differs in traced.quotes.items()
+            if differs
+        ],
+    }
+
+
+def _teardowns(report: Report) -> dict[str, Any] | None:
+    """Whose they are, and the first of them as they were."""
+    each = [one for run in report.runs for one in run.teardowns]
+    distance = next((run.distance for run in report.runs if run.distance), None)
+    whose = judged(each, distance)
+    if whose is None:
+        return None
+    return {
+        "origin": str(whose.origin),
+        "evidence": list(whose.evidence),
+        "copies_hop_limit": whose.copies,
+        "count": len(each),
+        "seen": [{**one._asdict(), "options": list(one.options)} for one in each[:SHOWN]],
     }
 
 

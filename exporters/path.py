@@ -38,6 +38,10 @@ def draw(told: Mapping[str, Any]) -> None:
     details = [f"method {told['method']}", f"{told['packets']} packets", f"{told['seconds']:g} s"]
     if agreement["runs"] and (told["paths"] or 1) > 1:
         details.insert(1, f"{told['paths']} paths")
+    if torn := told["teardowns"]:
+        details.insert(0, _ORIGINS[torn["origin"]])
+    raw = told["raw"]
+    details.append("captured" if raw["used"] else f"not captured ({raw['why_not']})")
     if told["placement"] in _PLACED:
         details.insert(0, _PLACED[told["placement"]])
     console.print(Text(", ".join(details), "dim"))
@@ -47,6 +51,13 @@ _PLACED = {
     "in_path": "the packets go through it",
     "on_path": "it stands beside the path",
     "endpoint": "at the server or just before it",
+}
+
+
+_ORIGINS = {
+    "injected": "the resets are forged",
+    "rewritten": "the server's answers are made resets",
+    "unclear": "whose the resets are is unclear",
 }
 
 

@@ -25,8 +25,10 @@ FULL = 0
 SOMEBODY = "?"
 """A router that the kernel does not name."""
 _POLL = 0.004
-_RESET = {errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
-_EXPIRED_4, _EXPIRED_6 = (2, 11), (3, 3)  # origin and ICMP type: RFC 792, RFC 4443 section 3.3
+_GRACE = 0.02
+"""A reset from nearer may come a little after a farther router's word."""
+RESETS = {errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
+EXPIRED_4, EXPIRED_6 = (2, 11), (3, 3)  # origin and ICMP type: RFC 792, RFC 4443 section 3.3
 
 
 class Answer(NamedTuple):
@@ -35,6 +37,23 @@ class Answer(NamedTuple):
     data: bytes
     ttl: int | None
     seconds: float
+
+
+class Teardown(NamedTuple):
+    """A RST or FIN as captured: only with CAP_NET_RAW. ``hops`` of what was sent before it;
+    ``seconds`` after that; ``rtt``, ``server_ttl`` and ``server_id`` of the same connection's
+    SYN-ACK, None where there was none; ``options`` by name."""
+
+    hops: int
+    flags: str
+    ttl: int
+    id: int
+    window: int
+    options: tuple[str, ...]
+    seconds: float
+    rtt: float | None = None
+    server_ttl: int | None = None
+    server_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +68,7 @@ class Seen:
     answers: list[Answer] = field(default_factory=list)
     acked: bool | None = None
     seconds: float = 0.0
+    teardowns: list[Teardown] = field(default_factory=list)
 
     @property
     def silent(self) -> bool:
@@ -60,6 +80,7 @@ class Seen:
         self.refused = self.refused or other.refused
         self.reset = self.reset or other.reset
         self.answers += other.answers
+        self.teardowns += other.teardowns
         if other.acked is not None:
             self.acked = bool(self.acked) or other.acked
         self.seconds = self.seconds or other.seconds
@@ -68,7 +89,7 @@ class Seen:
 Enough = Callable[[Seen], bool]
 
 
-def _limit(sock: socket.socket, hops: int) -> None:
+def limit(sock: socket.socket, hops: int) -> None:
     if sock.family is socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops or -1)
     else:
@@ -100,7 +121,7 @@ class Datagrams:
         """Send one datagram and listen for ``wait`` seconds, or until it is ``enough``."""
         seen, enough = Seen(), enough or (lambda seen: not seen.silent)
         self._listen(Seen(), b"", 0.0)  # what is late belongs to nobody
-        _limit(self.sock, hops)
+        limit(self.sock, hops)
         began = time.monotonic()
         datagram.send(self.sock, data, lambda: self._errors(Seen(), b""))
         self.sent += 1
@@ -151,7 +172,7 @@ def read_error(told: list[tuple[int, int, bytes]], seen: Seen) -> None:
             continue
         origin, icmp_type = struct.unpack_from("BB", data, 4)
         sender = datagram.icmp_sender(told) or SOMEBODY
-        if (origin, icmp_type) in (_EXPIRED_4, _EXPIRED_6):
+        if (origin, icmp_type) in (EXPIRED_4, EXPIRED_6):
             seen.expired = sender
         elif origin in (2, 3) and (origin, icmp_type) != (2, 12):
             seen.refused = sender
@@ -164,10 +185,10 @@ class Connections:
         self.address, self.port, self.source = address, port, source
         self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.sent = 0
-        with self._socket(Source(source.address, source.interface), 0) as first:
+        with self.bound(Source(source.address, source.interface), 0) as first:
             self.own: int = first.getsockname()[1]
 
-    def _socket(self, source: Source, own: int) -> socket.socket:
+    def bound(self, source: Source, own: int) -> socket.socket:
         sock = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -195,9 +216,9 @@ class Connections:
     async def knock(self, hops: int, wait: float) -> Seen:
         """A SYN. ``answers`` has one, empty, when it was accepted."""
         seen, began = Seen(), time.monotonic()
-        with self._socket(self.source, self.own) as sock:
+        with self.bound(self.source, self.own) as sock:
             self._report(sock)
-            _limit(sock, hops)
+            limit(sock, hops)
             self.sent += 1
             try:
                 async with asyncio.timeout(wait):
@@ -207,9 +228,9 @@ class Connections:
                 pass
             except OSError as error:
                 self._told(sock, seen)
-                seen.reset = error.errno in _RESET and not seen.refused
+                seen.reset = error.errno in RESETS and not seen.refused
             seen.seconds = 0.0 if seen.silent else time.monotonic() - began
-            _limit(sock, FULL)
+            limit(sock, FULL)
         return seen
 
     def _told(self, sock: socket.socket, seen: Seen) -> None:
@@ -225,7 +246,7 @@ class Connections:
     ) -> Seen | None:
         """On a connection of its own: ``before`` with all hops, and ``data`` at once behind it with
         so many. None where nobody accepts the connection. The answer is the first bytes back."""
-        with self._socket(self.source, self.own) as sock:
+        with self.bound(self.source, self.own) as sock:
             self.sent += 3
             try:
                 async with asyncio.timeout(wait + 1.0):
@@ -238,25 +259,29 @@ class Connections:
             try:
                 if before:
                     sock.send(before)
-                _limit(sock, hops)
+                limit(sock, hops)
                 sock.send(data)
             except OSError as error:
-                seen.reset = error.errno in _RESET
+                seen.reset = error.errno in RESETS
                 return seen
             self.sent += 1 + bool(before)
             deadline = began + max(wait, 3 * rtt + 0.1)
             while True:
                 self._look(sock, seen, len(before), began)
                 left = deadline - time.monotonic()
-                if left <= 0 or seen.reset or seen.answers or (enough and enough(seen)):
+                if left <= 0 or seen.reset or seen.answers:
+                    break
+                if enough and enough(seen):
+                    await asyncio.sleep(_GRACE)
+                    self._look(sock, seen, len(before), began)
                     break
                 await asyncio.sleep(min(_POLL, left))
-            _limit(sock, FULL)
+            limit(sock, FULL)
         return seen
 
     def _look(self, sock: socket.socket, seen: Seen, before: int, began: float) -> None:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error in _RESET:
+        if error in RESETS:
             seen.reset = True
         elif error == errno.EHOSTUNREACH:
             seen.expired = SOMEBODY
@@ -270,6 +295,6 @@ class Connections:
         except BlockingIOError:
             pass
         except OSError as problem:
-            seen.reset = seen.reset or problem.errno in _RESET
+            seen.reset = seen.reset or problem.errno in RESETS
         if not seen.silent and not seen.seconds:
             seen.seconds = time.monotonic() - began

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from probes.net.hops import SOMEBODY, Seen
+from probes.net.hops import SOMEBODY, Seen, Teardown
+from probes.trace.teardown import Origin, copied, judged
 
 ENOUGH = 5
 """Runs that must agree (CenTrace's figure)."""
@@ -54,13 +55,24 @@ class Probed:
 @dataclass(frozen=True, slots=True)
 class Run:
     """One flow: its hop limits in rising order. ``distance``: the hop limit at which packets reach
-    the server, None where that is not known; ``caught``: was the trigger acted upon at all?"""
+    the server, None where that is not known; ``caught``: was the trigger acted upon at all?
+    ``full``: what came of it with all hops; ``elicits``: does the server say something that may be
+    tampered with though the trigger itself does not reach it?"""
 
     port: int
     hops: Mapping[int, Probed]
     distance: int | None
     caught: bool
     controls: Mapping[int, Seen] = field(default_factory=dict)
+    full: Probed | None = None
+    elicits: bool = True
+
+    @property
+    def teardowns(self) -> list[Teardown]:
+        """All that were captured, by rising hop limit."""
+        each = [probed for _, probed in sorted(self.hops.items())]
+        each += [self.full] if self.full else []
+        return [one for probed in each for one in probed.trigger.teardowns]
 
     @property
     def routers(self) -> tuple[str, ...]:
@@ -136,6 +148,11 @@ def stretch(run: Run, signs: frozenset[Sign]) -> Stretch | None:
     low = max(untouched, default=0)
     if Sign.FORGED in signs and (hop := _copied(run)):
         return Stretch(hop, hop + 1)
+    if Sign.RESET in signs and (hop := copied(run.teardowns)):
+        return Stretch(hop, hop + 1)
+    last = run.distance
+    if Sign.RESET in signs and last and not run.elicits and min(touched, default=last) >= last:
+        return Stretch(0, last)  # a server's answer made a reset shows there only
     if not touched:
         return Stretch(low, run.distance if run.distance and run.distance > low else None)
     high = min(touched)
@@ -168,6 +185,15 @@ def placement(runs: Sequence[Run], signs: frozenset[Sign], found: Stretch) -> Pl
         for k, p in run.hops.items()
         if found.high is not None and k >= found.high and (run.distance is None or k < run.distance)
     ]
+    whose = judged([one for run in runs for one in run.teardowns], distance)
+    if whose is not None and whose.origin is Origin.REWRITTEN:
+        return Placement.IN_PATH
+    if whose is not None and whose.origin is Origin.INJECTED:
+        torn = [p for _, p in behind if p.trigger.teardowns]
+        if any(p.trigger.expired for p in torn):
+            return Placement.ON_PATH
+        if any(p.control.expired for p in torn):
+            return Placement.IN_PATH
     if not signs & {Sign.RESET, Sign.FORGED}:
         return Placement.IN_PATH  # what does not arrive was taken
     forged = [p for _, p in behind if p.trigger.answers and Sign.FORGED in signs]

@@ -9,104 +9,50 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
-from probes.net.address import Source
 from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.trace import words
-from probes.trace.place import (
-    MOST,
-    Place,
-    Probed,
-    Run,
-    Sign,
-    acted_upon,
-    is_last,
-    place,
-    placement,
-    settled,
-)
-from probes.trace.words import Make, Words
+from probes.trace.common import MANY, SENDS, SPREAD, SURVEYED, Report, Word
+from probes.trace.place import Probed, Run, Sign, acted_upon, is_last, placement
+from probes.trace.streams import Streams
+from probes.trace.sweep import BEHIND, LONGEST, acts, caught, rise, sweep
+from probes.trace.words import Make
 
-LONGEST = 30
-"""Hops."""
-SENDS = 3
-SURVEYED = 4
-"""Flows with all hops before anything else; as many again where they do not agree."""
-BEHIND = 2
-"""Hops that are looked at behind the first at which something was done."""
 SILENT = 1
 """Routers before a server that does not answer whose own silence leaves it the server's."""
-GAP = 6
-"""Silent hops in a row after which nothing more is expected."""
-MOST_PACKETS = 2000
-"""Of one trace, connections' own included."""
-SPREAD = 1.1
-"""Seconds between the packets whose silence decides: a router may report one a second."""
-
-
-class Word(StrEnum):
-    """``server``: nothing acts on the way, and the server does not answer."""
-
-    FOUND = "found"
-    NOTHING = "no_interference"
-    SERVER = "dead_server"
-    UNCLEAR = "unclear"
 
 
 @dataclass(slots=True)
-class Report:
-    """``method`` as in interference-methods 3.3; ``why`` where the word alone does not say."""
-
-    word: Word
-    method: str
-    signs: frozenset[Sign] = frozenset()
-    place: Place | None = None
-    runs: list[Run] = field(default_factory=list)
-    packets: int = 0
-    seconds: float = 0.0
-    why: str = ""
-
-
-Tell = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class Walk:
-    """``address`` and ``port`` are the messenger's; ``control``: another place that answers such
-    packets, for a trigger that is the address itself. ``limit``: seconds for all of it."""
-
-    words: Words
-    address: str
-    port: int
-    source: Source = field(default_factory=Source)
-    control: tuple[str, int] | None = None
-    limit: float = 600.0
-    tell: Tell = lambda text: None
-    packets: int = 0
-    _wait: float = 0.6
-    _harmless: Make | None = None
-    _split: int = 0
+class Walk(Streams):
+    """A trace of any kind."""
 
     async def trace(self) -> Report:
         """Raises OSError where this host cannot send there."""
         began = time.monotonic()
-        report = await (self._datagrams() if self.words.transport == "udp" else self._streams())
+        udp, report = self.words.transport == "udp", None
+        if self.words.trigger is not None:
+            report = await (self._datagrams() if udp else self._streams())
+        if report is None:
+            report = await self._addresses("A" if udp else "B")
         report.packets, report.seconds = self.packets, time.monotonic() - began
         return report
 
     # --- datagrams: methods A, D and E ---
 
-    async def _datagrams(self) -> Report:
-        if self.words.trigger is None:
-            return await self._addresses("A")
-        surveyed = [await self._ask_flow() for _ in range(SURVEYED)]
-        if len(set(map(str, surveyed))) > 1:
-            surveyed += [await self._ask_flow() for _ in range(SURVEYED)]
-        passed = [one for one in surveyed if one == _Flow(answered=True, alive=one.alive)]
+    async def _datagrams(self) -> Report | None:
+        """None where not even harmless ones are answered."""
+        await self._learn()
+        surveyed = [await self._ask_flow()]
+        if self._harmless and surveyed[0].alive is None and not surveyed[0].answered:
+            return await self._waiting("D", frozenset({Sign.CUT, Sign.SILENCE}), self._datagram_run)
+        surveyed += [await self._ask_flow() for _ in range(SURVEYED - 1)]
+        if self._harmless or surveyed[0].answered:
+            while len(surveyed) < MANY and surveyed[-1] == surveyed[0] == _PASSED:
+                surveyed.append(await self._ask_flow())
+        passed = [one for one in surveyed if one.answered and not one.refused]
         if self._harmless is None and not passed:
-            return await self._addresses("A")
+            return None
         signs = {Sign.REFUSED for one in surveyed if one.refused}
         signs |= {Sign.CUT for one in surveyed if one.alive is False}
         signs |= {Sign.SILENCE for one in surveyed if not one.answered}
@@ -116,6 +62,7 @@ class Walk:
             signs = {Sign.FORGED}
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
+        self._some = Sign.FORGED not in found and len(surveyed) - len(passed) > 1
         runs = await self._runs(found, self._datagram_run)
         return self._judge(method, found, runs)
 
@@ -133,32 +80,6 @@ class Walk:
                 self.packets += flow.sent
         return _Flow(bool(seen.answers), bool(seen.refused), alive)
 
-    async def _alive(self, flow: Datagrams) -> bool | None:
-        """Do harmless datagrams with all hops get their answer? None: no such are known."""
-        if self._harmless is None:
-            for make in self.words.harmless:
-                with Datagrams(self.address, self.port, self.source) as fresh:
-                    seen = await self._shoot(fresh, make, FULL)
-                    self.packets += fresh.sent
-                if seen.answers:
-                    self._harmless = make
-                    self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
-                    break
-            else:
-                return None
-        return bool((await self._shoot(flow, self._harmless, FULL)).answers)
-
-    async def _shoot(
-        self, flow: Datagrams, make: Make, hops: int, sends: int = SENDS, spread: float = 0.0
-    ) -> Seen:
-        seen = Seen()
-        for number in range(sends):
-            wait = max(self._wait, spread if number + 1 < sends else 0.0)
-            seen.merge(await flow.shoot(make(), hops, wait))
-            if not seen.silent:
-                break
-        return seen
-
     async def _datagram_run(self, signs: frozenset[Sign]) -> Run:
         assert self.words.trigger is not None
         control = self._harmless or self.words.control or self.words.trigger
@@ -175,7 +96,7 @@ class Walk:
             async def harmless(hops: int) -> Seen:
                 return await self._shoot(flow, control, hops, 2)
 
-            controls, distance = await _sweep(harmless)
+            controls, distance = await sweep(harmless)
 
             async def trigger(hops: int, control: Seen, first: bool) -> Probed:
                 assert self.words.trigger is not None
@@ -191,11 +112,14 @@ class Walk:
 
             answered = controls[distance].answers if distance else []
             behind = distance + BEHIND if distance and Sign.FORGED in signs else distance
-            hops = await _rise(trigger, controls, behind, signs)
-            full = await trigger(FULL, Seen(), True)
+            hops = await rise(trigger, controls, behind, signs)
+            met = acts(hops, distance, signs)
+            full = None
+            if not (self._remembers and met):
+                full = await trigger(FULL, Seen(), True)
+                met = met or caught(full, signs)
             self.packets += flow.sent
-        caught = _caught(full, signs) or _acts(hops, distance, signs)
-        return Run(port, hops, distance, caught, controls)
+        return Run(port, hops, distance, met, controls, full)
 
     def _forged(self, seen: Seen, control: Sequence[Answer]) -> bool:
         """Two answers that differ to one question, or one that its server would not give."""
@@ -205,98 +129,15 @@ class Walk:
         known = [answer.data for answer in control]
         return len(bodies) > 1 or any(self.words.forged(one, o) for one in bodies for o in known)
 
-    # --- connections: methods B and C ---
-
-    async def _streams(self) -> Report:
-        if self.words.trigger is None:
-            return await self._addresses("B")
-        if not await self._accepted():
-            return await self._addresses("B")
-        whole = [await self._say(self._trigger, 0, FULL) for _ in range(SURVEYED)]
-        parted = [await self._say(self._trigger, self.words.split, FULL) for _ in range(2)]
-        seen = [one for one in (*whole, *parted) if one is not None]
-        if seen and all(one.answers for one in seen):
-            return await self._nothing("C", self._stream_run)
-        if len({bool(one.answers) for one in whole if one}) == 1 and not any(
-            one.answers for one in parted if one
-        ):
-            self._split = self.words.split  # it is read in pieces as well
-        signs = {Sign.RESET for one in seen if one.reset}
-        signs |= {Sign.SILENCE for one in seen if not one.answers and not one.reset}
-        if self._split and any(one.acked is False for one in parted if one):
-            harmless = [await self._say(self._control, self._split, FULL) for _ in range(2)]
-            if all(one is not None and one.acked for one in harmless):
-                signs.add(Sign.CUT)
-        found = frozenset(signs)
-        return self._judge("C", found, await self._runs(found, self._stream_run))
-
-    async def _accepted(self) -> bool:
-        for _ in range(SENDS):
-            port = Connections(self.address, self.port, self.source)
-            seen = await port.knock(FULL, 1.0)
-            self.packets += port.sent
-            if seen.answers:
-                self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
-                return True
-        return False
-
-    def _trigger(self) -> bytes:
-        assert self.words.trigger is not None
-        return self.words.trigger()
-
-    def _control(self) -> bytes:
-        return self.words.control() if self.words.control else self._trigger()
-
-    async def _say(
-        self, make: Make, split: int, hops: int, on: Connections | None = None
-    ) -> Seen | None:
-        port = on or Connections(self.address, self.port, self.source)
-        said = make()
-
-        def enough(seen: Seen) -> bool:
-            return bool(seen.expired) and (seen.acked is not False)
-
-        seen = await port.say(said[:split], said[split:], hops, self._wait, enough)
-        if on is None:
-            self.packets += port.sent
-        return seen
-
-    async def _stream_run(self, signs: frozenset[Sign]) -> Run:
-        port = Connections(self.address, self.port, self.source)
-
-        async def knock(hops: int) -> Seen:
-            seen = Seen()
-            for _ in range(2):
-                seen.merge(await port.knock(hops, min(self._wait, 0.8)))
-                if not seen.silent:
-                    break
-            return seen
-
-        controls, distance = await _sweep(knock)
-
-        async def trigger(hops: int, control: Seen, first: bool) -> Probed:
-            seen, accepted = Seen(), False
-            for _ in range(SENDS if first else 1):
-                said = await self._say(self._trigger, self._split, hops, port)
-                accepted = accepted or said is not None
-                if said is not None:
-                    seen.merge(said)
-                if not seen.silent and seen.acked is not False:
-                    break
-            return Probed(seen, control, seen.acked if accepted else None)
-
-        hops = await _rise(trigger, controls, distance, signs)
-        full = await trigger(FULL, Seen(), True)
-        self.packets += port.sent
-        caught = _caught(full, signs) or _acts(hops, distance, signs)
-        return Run(port.own, hops, distance, caught, controls)
-
     # --- an address: everything to it is the trigger ---
 
     async def _addresses(self, method: str) -> Report:
-        for _ in range(SENDS):
-            if (await self._reach()).answers:
-                return Report(Word.NOTHING, method)
+        surveyed = [bool((await self._reach()).answers) for _ in range(SURVEYED)]
+        while len(surveyed) < MANY and all(surveyed):
+            surveyed.append(bool((await self._reach()).answers))
+        if all(surveyed):
+            return Report(Word.NOTHING, method)
+        self._some = any(surveyed)  # balanced by flow, and filtered on some paths only
         signs = frozenset({Sign.SILENCE, Sign.RESET, Sign.REFUSED})
         runs = await self._runs(signs, self._address_run)
         report = self._judge(method, signs, runs)
@@ -310,7 +151,7 @@ class Walk:
         found = report.place.stretch if report.place else None
         if report.place and found:
             report.place = replace(report.place, placement=placement(runs, report.signs, found))
-        if found is None or not is_last(runs, found.low):
+        if found is None or self._some or not is_last(runs, found.low):
             return report
         refusals = {p.trigger.refused for run in runs for p in run.hops.values()} - {""}
         if refusals == {self.address} or not (refusals or await self._answers_at_all()):
@@ -344,9 +185,11 @@ class Walk:
         if self.control is not None:
             ask, close = self._asker(*self.control, words.stranger)
             try:
-                controls, distance = await _sweep(ask)
+                controls, distance = await sweep(ask)
             finally:
                 close()
+        if distance:
+            self._wait = min(max(3 * controls[distance].seconds, 0.25), 0.9)
         shared = True
         ask, close = self._asker(self.address, self.port)
 
@@ -361,8 +204,10 @@ class Walk:
             return Probed(seen, control if shared else Seen())
 
         try:
+            if self._some and (await ask(FULL)).answers:
+                return Run(close(), {}, None, False, controls)
             last = {} if controls else dict.fromkeys(range(1, LONGEST + 1), Seen())
-            hops = await _rise(trigger, controls or last, distance, signs)
+            hops = await rise(trigger, controls or last, distance, signs)
         finally:
             own = close()
         return Run(own, hops, distance if shared else None, True, controls if shared else {})
@@ -381,13 +226,17 @@ class Walk:
                 flow.sock.close()
                 return int(own)
 
-            return lambda hops: self._shoot(flow, make, hops, 2), end
+            return lambda hops: self._shoot(flow, make, hops, 2 if hops else SENDS), end
         tcp = Connections(address, port, self.source)
 
         async def knock(hops: int) -> Seen:
             seen = Seen()
-            for _ in range(2):
-                seen.merge(await tcp.knock(hops, 0.9))
+            for _ in range(2 if hops else SENDS):
+                mark = self.raw.mark() if self.raw else None
+                seen.merge(await tcp.knock(hops, self._wait))
+                if self.raw and mark and seen.reset:
+                    await asyncio.sleep(0.01)  # the kernel may be told before the tracer is
+                    self.raw.witness(mark, tcp.own, hops, seen)
                 if not seen.silent:
                     break
             return seen
@@ -398,39 +247,6 @@ class Walk:
 
         return knock, done
 
-    # --- all ---
-
-    async def _runs(
-        self, signs: frozenset[Sign], one: Callable[[frozenset[Sign]], Awaitable[Run]]
-    ) -> list[Run]:
-        runs: list[Run] = []
-        until = time.monotonic() + self.limit
-        before = self.packets
-        while not settled(runs, signs) and time.monotonic() < until:
-            each = (self.packets - before) // len(runs) if runs else 0
-            if self.packets + 2 * each > MOST_PACKETS:
-                break
-            runs.append(await one(signs))
-            self.tell(f"run {len(runs)} of {MOST} at most")
-        return runs
-
-    async def _nothing(
-        self, method: str, one: Callable[[frozenset[Sign]], Awaitable[Run]]
-    ) -> Report:
-        """With the path, which somebody may want to see."""
-        runs = [await one(frozenset())]
-        return Report(Word.NOTHING, method, frozenset(), place(runs, frozenset()), runs)
-
-    def _judge(self, method: str, signs: frozenset[Sign], runs: list[Run]) -> Report:
-        found = place(runs, signs)
-        if not found.caught:
-            return Report(Word.NOTHING, method, signs, found, runs)
-        if found.stretch is None:
-            return Report(
-                Word.UNCLEAR, method, signs, found, runs, why="the runs contradict each other"
-            )
-        return Report(Word.FOUND, method, signs, found, runs)
-
 
 @dataclass(frozen=True, slots=True)
 class _Flow:
@@ -439,45 +255,4 @@ class _Flow:
     alive: bool | None = None
 
 
-def _caught(full: Probed, signs: frozenset[Sign]) -> bool:
-    """Was it acted upon with all hops?"""
-    seen = full.trigger
-    if Sign.FORGED in signs:
-        return False  # only what comes from the way says so
-    return seen.reset or bool(seen.refused) or full.alive is False or not seen.answers
-
-
-def _acts(hops: dict[int, Probed], distance: int | None, signs: frozenset[Sign]) -> bool:
-    return any(acted_upon(k, p, distance, signs) for k, p in hops.items())
-
-
-async def _sweep(ask: Callable[[int], Awaitable[Seen]]) -> tuple[dict[int, Seen], int | None]:
-    """Rising hop limits until the server answers; also its distance, where it does."""
-    seen: dict[int, Seen] = {}
-    for hops in range(1, LONGEST + 1):
-        seen[hops] = await ask(hops)
-        if seen[hops].answers:
-            return seen, hops
-        if all(seen[k].silent for k in range(max(1, hops - GAP + 1), hops + 1)) and hops >= GAP:
-            break
-    last = max((k for k, one in seen.items() if not one.silent), default=0)
-    return {k: one for k, one in seen.items() if k <= last + 1}, None
-
-
-Trigger = Callable[[int, Seen, bool], Awaitable[Probed]]
-
-
-async def _rise(
-    trigger: Trigger, controls: dict[int, Seen], distance: int | None, signs: frozenset[Sign]
-) -> dict[int, Probed]:
-    """Until something was done to it, and a little further."""
-    hops: dict[int, Probed] = {}
-    behind = quiet = 0
-    for k in range(1, (distance or max(controls, default=0)) + 1):
-        hops[k] = await trigger(k, controls.get(k, Seen()), not behind)
-        acted = acted_upon(k, hops[k], distance, signs)
-        behind = behind + 1 if acted or behind else 0
-        quiet = quiet + 1 if hops[k].trigger.silent else 0
-        if behind > BEHIND or quiet > GAP or (acted and hops[k].alive is False):
-            break
-    return hops
+_PASSED = _Flow(answered=True, alive=True)

@@ -41,8 +41,8 @@ from probes.noise import NoiseProbe
 from probes.stun import StunProbe
 from probes.tls import TlsProbe
 from probes.trace import words
+from probes.trace.common import Word
 from probes.trace.place import Placement
-from probes.trace.walk import Word
 from tests.agent.building import Clock, control, environment, seen, target, until
 
 FOUND = {

@@ -13,8 +13,8 @@ import pytest
 
 from agent import tracedoor, tracer
 from agent.tracedoor import Order
+from probes.trace.common import Report, Word
 from probes.trace.place import Place, Placement, Run, Stretch
-from probes.trace.walk import Report, Word
 
 ORDER = {**asdict(Order("tcp", "203.0.113.9", 443))}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import pytest
 from tests.lab.actions import Drop, Forge, InjectReset, Reject, RewriteToReset
 from tests.lab.censor import Censor, match
 from tests.lab.lab import Lab
-from tests.lab.world import HOPS, ROOT
+from tests.lab.walking import asked, walk
+from tests.lab.world import HOPS
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -126,25 +126,23 @@ def test_a_filter_is_placed(lab: Lab, tmp_path: Path, name: str) -> None:
     assert told["packets"] <= 2000
 
 
+@pytest.mark.parametrize("raw", [False, pytest.param(True, id="CAP_NET_RAW alone")])
 @pytest.mark.parametrize("kind", ["stun", "tls"])
-def test_it_needs_no_privilege(lab: Lab, kind: str) -> None:
-    asked = {"stun": (relay(lab), "3478"), "tls": (web(lab), "443", WEB)}[kind]
-    address, *more = asked
+def test_it_needs_no_privilege(lab: Lab, kind: str, raw: bool) -> None:
+    address, *more = {"stun": (relay(lab), 3478), "tls": (web(lab), 443, WEB)}[kind]
     lab.world.rules.add(Censor(match(stun=True, remote=address), Drop(), hop=4))
     lab.world.rules.add(Censor(match(sni=WEB), InjectReset(), hop=4))
-    process = lab.world.client(
-        [sys.executable, "-m", "tests.lab.walking", kind, address.removesuffix("/32"), *more],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    out, _ = process.communicate(timeout=100)
-    assert json.loads(out) == ["found", [4, 5]]
+    told = walk(lab.world, asked(kind, address, *more), raw=raw)
+    assert (told["result"], told["interval"]) == ("found", {"low": 4, "high": 5}), told
+    assert told["raw"]["used"] == raw
+    if kind == "tls":
+        assert told["method"] == ("R" if raw else "C")
+        assert told["placement"] == ("on_path" if raw else "unknown")
 
 
 def test_without_a_filter_nobody_is_named(lab: Lab, tmp_path: Path) -> None:
-    for asked in (("stun", RELAY), ("tls", f"{WEB}:443"), ("dns", WEB, "--server", RESOLVER)):
-        told = traced(lab, tmp_path, *asked)
+    for arguments in (("stun", RELAY), ("tls", f"{WEB}:443"), ("dns", WEB, "--server", RESOLVER)):
+        told = traced(lab, tmp_path, *arguments)
         assert (told["result"], told["interval"]) == ("no_interference", None), told
         assert [r["address"] for r in told["routers"]] == [v4 for v4, _ in HOPS]
         assert told["distance"] == LAST + 1

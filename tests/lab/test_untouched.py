@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from probes.trace.walk import Word
+from probes.trace.common import Word
 from tests.lab.lab import PROGRAMS, Lab
 from tests.lab.skipping import require_lab
 from tests.lab.untouched import ALIVE, DEAD, HOPS, Told, line, table, topology, traced

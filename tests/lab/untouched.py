@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.trace.walk import Walk, Word
+from probes.trace.common import Word
+from probes.trace.walk import Walk
 from probes.trace.words import words
 from tests.lab.chance import Loss
 from tests.lab.lab import Lab

@@ -1,0 +1,177 @@
+"""What all methods of a trace have in common: its limits, its runs, and what they come to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from probes.net.address import Source
+from probes.net.hops import FULL, Connections, Datagrams, Seen
+from probes.net.raw import Raw
+from probes.trace.place import MOST, Place, Run, Sign, place, settled
+from probes.trace.words import Make, Words
+
+SENDS = 3
+SURVEYED = 4
+"""Flows with all hops before anything else."""
+MANY = 16
+"""Flows that must all have passed: one in a hundred times they all miss a filter on one of four
+paths."""
+MOST_PACKETS = 2000
+"""Of one trace, connections' own included."""
+SPREAD = 1.1
+"""Seconds between the packets whose silence decides: a router may report one a second."""
+PAUSES = {Sign.RESET: 90.0, Sign.SILENCE: 60.0}
+"""Seconds for which a filter remembers an address (interference-methods 3.2, and 5)."""
+
+
+class Word(StrEnum):
+    """``server``: nothing acts on the way, and the server does not answer."""
+
+    FOUND = "found"
+    NOTHING = "no_interference"
+    SERVER = "dead_server"
+    UNCLEAR = "unclear"
+
+
+@dataclass(slots=True)
+class Report:
+    """``method`` as in interference-methods 3.3; ``why`` where the word alone does not say."""
+
+    word: Word
+    method: str
+    signs: frozenset[Sign] = frozenset()
+    place: Place | None = None
+    runs: list[Run] = field(default_factory=list)
+    packets: int = 0
+    seconds: float = 0.0
+    why: str = ""
+
+
+Tell = Callable[[str], None]
+
+
+OneRun = Callable[[frozenset[Sign]], Awaitable[Run]]
+
+
+@dataclass(slots=True)
+class Common:
+    """``address`` and ``port`` are the messenger's; ``control``: another place that answers such
+    packets, for a trigger that is the address itself. ``limit``: seconds for all of it; ``raw``: to
+    inject and capture by, where that is permitted; ``pauses``: seconds to wait before a run where a
+    filter remembers the address, by what it does."""
+
+    words: Words
+    address: str
+    port: int
+    source: Source = field(default_factory=Source)
+    control: tuple[str, int] | None = None
+    limit: float = 600.0
+    tell: Tell = lambda text: None
+    raw: Raw | None = None
+    pauses: Mapping[Sign, float] = field(default_factory=lambda: PAUSES)
+    packets: int = 0
+    _wait: float = 0.6
+    _harmless: Make | None = None
+    _remembers: bool = False
+    _some: bool = False
+
+    async def _alive(self, flow: Datagrams) -> bool | None:
+        """Do harmless datagrams with all hops get their answer? None: no such are known."""
+        if self._harmless is None:
+            return None
+        return bool((await self._shoot(flow, self._harmless, FULL)).answers)
+
+    async def _learn(self) -> None:
+        """Which harmless datagrams are answered here. Before anything that a filter remembers."""
+        for make in self.words.harmless:
+            with Datagrams(self.address, self.port, self.source) as fresh:
+                seen = await self._shoot(fresh, make, FULL)
+                self.packets += fresh.sent
+            if seen.answers:
+                self._harmless = make
+                self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
+                return
+
+    async def _shoot(
+        self, flow: Datagrams, make: Make, hops: int, sends: int = SENDS, spread: float = 0.0
+    ) -> Seen:
+        seen = Seen()
+        for number in range(sends):
+            wait = max(self._wait, spread if number + 1 < sends else 0.0)
+            seen.merge(await flow.shoot(make(), hops, wait))
+            if not seen.silent:
+                break
+        return seen
+
+    async def _accepted(self, on: Connections | None = None) -> bool:
+        for _ in range(SENDS):
+            port = on or Connections(self.address, self.port, self.source)
+            seen = await port.knock(FULL, 1.0)
+            self.packets += 0 if on else port.sent
+            if seen.answers:
+                self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
+                return True
+        return False
+
+    async def _runs(self, signs: frozenset[Sign], one: OneRun) -> list[Run]:
+        runs: list[Run] = []
+        until = time.monotonic() + self.limit
+        before = self.packets
+        while not settled(runs, signs) and time.monotonic() < until:
+            each = (self.packets - before) // len(runs) if runs else 0
+            if self.packets + 2 * each > MOST_PACKETS:
+                break
+            if self._remembers and not await self._forgotten(signs, until, len(runs) + 1):
+                break
+            runs.append(await one(signs))
+            self.tell(f"run {len(runs)} of {MOST} at most")
+        return runs
+
+    async def _waiting(self, method: str, signs: frozenset[Sign], one: OneRun) -> Report:
+        """Where the first trigger spoilt the address for everything else that goes there."""
+        self._remembers = True
+        report = self._judge(method, signs, await self._runs(signs, one))
+        if not report.runs:
+            report.word = Word.UNCLEAR
+            report.why = f"a filter remembers the address for longer than {self.limit:g} s"
+        return report
+
+    async def _forgotten(self, signs: frozenset[Sign], until: float, number: int) -> bool:
+        """Wait until harmless packets pass again; False: there is no time for that."""
+        pause = max((self.pauses[sign] for sign in signs if sign in self.pauses), default=0.0)
+        while time.monotonic() + pause < until:
+            self.tell(
+                f"a filter remembers this address: {pause:g} s of silence before run {number}"
+            )
+            await asyncio.sleep(pause)
+            if self.words.transport == "tcp":
+                if await self._accepted():
+                    return True
+                continue
+            with Datagrams(self.address, self.port, self.source) as flow:
+                passes = await self._alive(flow)
+                self.packets += flow.sent
+            if passes:
+                return True
+        return False
+
+    async def _nothing(self, method: str, one: OneRun) -> Report:
+        """With the path, which somebody may want to see."""
+        runs = [await one(frozenset())]
+        return Report(Word.NOTHING, method, frozenset(), place(runs, frozenset()), runs)
+
+    def _judge(self, method: str, signs: frozenset[Sign], runs: list[Run]) -> Report:
+        found = place(runs, signs)
+        report = Report(Word.FOUND, method, signs, found, runs)
+        if not found.caught:
+            report.word = Word.UNCLEAR if self._some else Word.NOTHING
+            report.why = "some connections are acted upon, none of those that were traced"
+        elif found.stretch is None:
+            report.word, report.why = Word.UNCLEAR, "the runs contradict each other"
+        if report.word in (Word.FOUND, Word.NOTHING):
+            report.why = ""
+        return report
