@@ -1,6 +1,6 @@
-"""Traces to filters of every kind, at every hop, over honest and difficult paths: how exact are they?
+"""Traces to filters of every kind, at every hop, over honest and difficult paths: are they exact?
 
-``python -m tests.lab.traces [--paths plain,silent] [--hops 1,4,9] [--raw] [--ipv6]`` prints a table.
+``python -m tests.lab.traces [--paths plain,silent] [--hops 1,4,9] [--raw] [--ipv6]`` makes a table.
 All kinds are traced at the same time over one path, each to a server of its own, the filters behind
 one hop. ``--raw``: with the tracer's process, which has CAP_NET_RAW for its start.
 """
