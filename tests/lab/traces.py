@@ -71,7 +71,7 @@ PATHS: dict[str, tuple[Topology, Line, dict[str, object]]] = {
     ),
     "two ways": (Topology(branches=(Branches(3, 6, 2),)), Line(), {"branch": 1}),
     "four ways": (Topology(branches=(Branches(3, 6, 4),)), Line(), {"branch": 2}),
-    "two ways, all": (Topology(branches=(Branches(3, 6, 2, own_way_back=True),)), Line(), {}),
+    "two ways back": (Topology(branches=(Branches(3, 6, 2, own_way_back=True),)), Line(), {}),
     "early": (Topology(), Line(), {"early": True}),
     "detour": (Topology(detour=Detour(3)), Line(), {}),
     "lossy": (
