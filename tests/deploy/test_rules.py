@@ -70,14 +70,19 @@ def test_rules(file: Path) -> None:
         ("known_line[22h]", "known_line[15m]", "heard"),
         ("unless channel:callpath_channel_status:down", "", "heard"),
         ("_streams[5m]) > 0", "_streams[5m]) >= 0", "agent"),
+        ("down_ratio > 0.5", "down_ratio > 0", "fleet"),
+        ('network!="hosting"', 'network!="none"', "fleet"),
+        ("avg by (country, asn,", "avg by (country, asn, vantage,", "fleet"),
+        ('channel="call"} == 0', 'channel="call"} >= 0', "fleet"),
+        ("silent >= 3", "silent >= 1", "fleet"),
     ],
 )
 def test_a_broken_rule_is_found(was: str, broken: str, file: str, tmp_path: Path) -> None:
     shutil.copytree(PROMETHEUS, tmp_path / "prometheus")
-    (rules,) = (tmp_path / "prometheus").glob("*.rules.yml")
-    text = rules.read_text()
-    assert was in text
-    rules.write_text(text.replace(was, broken))
+    files = list((tmp_path / "prometheus").glob("*.rules.yml"))
+    assert any(was in rules.read_text() for rules in files)
+    for rules in files:
+        rules.write_text(rules.read_text().replace(was, broken))
     code, said = run("promtool", "test", "rules", tmp_path / "prometheus" / "tests" / f"{file}.yml")
     assert code != 0, said
 
@@ -194,6 +199,7 @@ def alert(name: str, **labels: str) -> dict[str, str]:
 
 
 CALL = {"messenger": "telegram", "channel": "call"}
+COUNTRY = {"vantage": "all", "country": "RU"}
 
 
 @pytest.mark.parametrize(
@@ -237,6 +243,18 @@ CALL = {"messenger": "telegram", "channel": "call"}
         (alert("AgentSilent", vantage=""), alert("CallDown", vantage=""), False),
         (alert("AllSilent", vantage="all"), alert("AgentSilent"), True),
         (alert("AllSilent", vantage="all"), {"alertname": "DiskFull"}, False),
+        (alert("AllSilent", vantage="all"), alert("CountrySilent", **COUNTRY), False),
+        (alert("AgentSilent"), alert("CountrySilent", **COUNTRY), False),
+        (
+            alert("CountryCallDownOthersFine", **COUNTRY, **CALL),
+            alert("CountryCallDown", **COUNTRY, **CALL),
+            True,
+        ),
+        (
+            alert("CountryCallDownOthersFine", **COUNTRY, **CALL),
+            alert("CountryCallDown", vantage="all", country="DE", **CALL),
+            False,
+        ),
         (alert("StorageUnhealthy"), alert("CallDown", **CALL), False),
     ],
 )
