@@ -135,13 +135,10 @@ def sent_by_a_vantage(folder: Path, name: str, agent: int, uplink: int) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize(
-    "cut",
-    [
-        pytest.param(4.0, id="seconds"),
-        pytest.param(600.0, id="ten minutes", marks=pytest.mark.long),
-    ],
-)
+TEN_MINUTES = pytest.param(600.0, id="ten minutes", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("cut", [pytest.param(4.0, id="seconds"), TEN_MINUTES])
 def test_nothing_is_lost_while_the_uplink_is_cut(tmp_path: Path, cut: float) -> None:
     program, central = need("prometheus"), closed_port(socket.SOCK_STREAM)
     (tmp_path / "central.yml").write_text("storage: {tsdb: {out_of_order_time_window: 2h}}\n")
@@ -170,20 +167,15 @@ def test_nothing_is_lost_while_the_uplink_is_cut(tmp_path: Path, cut: float) -> 
         cut_at = time.time()
         time.sleep(cut)
         mended_at = time.time()
-        assert not asked(
-            central,
-            f"max_over_time(timestamp(callpath_sent_bytes_total)[{int(cut) + 5}s:500ms]) > {cut_at + 2}",
-        )
+        assert not asked(central, f"timestamp(callpath_sent_bytes_total) > {cut_at + 2}"), "cut"
         uplink.mend()
         until(central, f"count(timestamp(callpath_sent_bytes_total) > {mended_at}) == 2", 120)
-        window = int(mended_at - cut_at) + 1
-        (first, second) = asked(
-            central, f"callpath_sent_bytes_total[{window + 30}s] @ {mended_at + 1}"
-        )
-        for series in (first, second):
-            counts = [int(float(value)) for at, value in series["values"]]
-            assert len([at for at, _ in series["values"] if cut_at < at < mended_at]) >= cut
-            assert counts == list(range(counts[0], counts[0] + len(counts))), (
-                "every scrape is there"
-            )
+        window = int(mended_at - cut_at) + 30
+        found = asked(central, f"callpath_sent_bytes_total[{window}s] @ {mended_at + 1}")
+        assert len(found) == len(VANTAGES)
+        for series in found:
+            counts = [int(float(value)) for _, value in series["values"]]
+            meanwhile = [at for at, _ in series["values"] if cut_at < at < mended_at]
+            assert len(meanwhile) >= cut
+            assert counts == list(range(counts[0], counts[0] + len(counts))), "a scrape is missing"
     uplink.cut()

@@ -54,7 +54,7 @@ def test_rules(file: Path) -> None:
     assert code == 0, said
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("was", "broken", "file"),
     [
