@@ -17,6 +17,7 @@ from typer.core import TyperCommand
 
 from agent import historycli
 from agent.cataloguecli import catalogue_app
+from agent.publishcli import outside_app
 from config import DEFAULT_LISTEN
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
 app.add_typer(config_app, name="config")
 app.add_typer(catalogue_app, name="catalogue")
+app.add_typer(outside_app, name="outside")
 app.command()(historycli.history)
 app.command()(historycli.purge)
 

@@ -34,7 +34,12 @@ DOORS = {
     "uvicorn": {"exporters/web.py", "exporters/guard.py"},
     "bcrypt": {"exporters/guard.py"},
     "jinja2": {"exporters/web.py"},
-    "typer": {"agent/cli.py", "agent/cataloguecli.py", "agent/historycli.py"},
+    "typer": {
+        "agent/cli.py",
+        "agent/cataloguecli.py",
+        "agent/historycli.py",
+        "agent/publishcli.py",
+    },
     "rich": {
         "exporters/tables.py",
         "exporters/historytables.py",

@@ -71,6 +71,7 @@ vantage: {colour: red}
             for name in ("run", "check", "calibrate", "messengers", "healthcheck")
         ),
         ("probe", "tcp", "127.0.0.1:1", "--config", "FILE"),
+        ("outside", "publish", "nowhere.json", "--config", "FILE"),
     ],
 )
 def test_five_mistakes_are_five_lines_and_exit_2(tmp_path, command):
@@ -464,6 +465,7 @@ def test_every_command_of_the_design_is_there():
         "config",
         "catalogue",
         "history",
+        "outside",
         "purge",
     }
     assert {*group.commands["config"].commands} == {"check", "show", "schema"}
