@@ -78,6 +78,7 @@ class Common:
     _harmless: Make | None = None
     _remembers: bool = False
     _some: bool = False
+    _spoilt: bool = False
 
     async def _alive(self, flow: Datagrams) -> bool | None:
         """Do harmless datagrams with all hops get their answer? None: no such are known."""

@@ -64,6 +64,8 @@ class Walk(Streams):
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
         self._some = Sign.FORGED not in found and len(surveyed) - len(passed) > 1
         runs = await self._runs(found, self._datagram_run)
+        if self._spoilt:
+            return None
         return self._judge(method, found, runs)
 
     async def _ask_flow(self) -> _Flow:
@@ -97,6 +99,12 @@ class Walk(Streams):
                 return await self._shoot(flow, control, hops, 2)
 
             controls, distance = await sweep(harmless)
+            if distance is None and Sign.CUT in signs and not self._remembers:
+                # Not even harmless ones arrive on this flow: its path is closed to the address,
+                # and nothing that we said has cut it off.
+                self._spoilt = True
+                self.packets += flow.sent
+                return Run(port, {}, None, False, controls)
 
             async def trigger(hops: int, control: Seen, first: bool) -> Probed:
                 assert self.words.trigger is not None
@@ -108,6 +116,8 @@ class Walk(Streams):
                 else:
                     seen = await self._shoot(flow, self.words.trigger, hops, 1)
                 alive = await self._alive(flow) if Sign.CUT in signs else None
+                if seen.answers and not alive:
+                    alive = None  # the server has it, and may itself take the flow for another's
                 return Probed(seen, control, alive, self._forged(seen, answered))
 
             answered = controls[distance].answers if distance else []

@@ -97,6 +97,8 @@ class Told:
     @property
     def verdict(self) -> str:
         """``wrong``: it names a stretch in which the filter is not, or that there is none."""
+        if self.word is Word.SERVER and self.found == self.wanted:
+            return "untold"  # just before a server: it, or the server itself
         if self.found is None or self.word is not Word.FOUND:
             return "untold" if self.word is Word.UNCLEAR else "wrong"
         if self.found == self.wanted:
