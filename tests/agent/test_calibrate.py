@@ -263,7 +263,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     """The real clock, at a laboratory's pace."""
     monkeypatch.setattr(core_module, "default_route", lambda: ("eth0", ""))
     monkeypatch.setattr(core_module, "is_tunnel", lambda interface: False)
-    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen: "nobody there")
+    monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen, **_how: "nobody there")
     monkeypatch.setattr("agent.network.attachment", lambda key: "wlan")
     monkeypatch.setattr(calibrate, "PAUSE_POLL", 0.02)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "run"))

@@ -141,6 +141,7 @@ def by_channel(document: Any) -> dict[tuple[str, str], Any]:
     return {(c["messenger"], c["channel"]): c for c in document["channels"]}
 
 
+@pytest.mark.long
 def test_whatsapps_relays_earn_their_trust_and_their_block_shows(lab: Lab, tmp_path: Path) -> None:
     require_lab("prometheus")
     with running_agent(lab, tmp_path), Prometheus(lab.world) as prometheus:

@@ -184,6 +184,7 @@ def test_calls_are_blocked_and_the_one_alert_says_so(stage: Stage) -> None:
     assert stage.messages == [fired, ended], "and nobody was told anything else"
 
 
+@pytest.mark.long
 def test_calls_are_blocked_and_then_the_line_goes_dark(stage: Stage) -> None:
     """What was known is held, muted, and its end is told when somebody has seen it."""
     blocked = block_calls(stage, "whatsapp")

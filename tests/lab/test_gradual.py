@@ -88,6 +88,7 @@ def test_a_freeze_after_so_many_bytes(lab: Lab, tmp_path: Path, known: bool) -> 
     assert channel["findings"][0]["variant"] == "flow_freeze_bytes"
 
 
+@pytest.mark.long
 def test_a_freeze_after_so_many_packets(lab: Lab, tmp_path: Path) -> None:
     rules = preset("freeze_packets", remote=objects(lab))
     channel = patiently(lab, tmp_path, "telegram", *rules)[OBJECTS]
@@ -132,6 +133,7 @@ def test_a_slow_line_for_everyone_accuses_nobody(lab: Lab, tmp_path: Path) -> No
     assert accused(channels) == []
 
 
+@pytest.mark.long
 def test_loss_for_everyone_accuses_nobody(lab: Lab, tmp_path: Path) -> None:
     lossy = Censor(match(), Lose(Loss(0.3, seed=5)))
     assert accused(patiently(lab, tmp_path, "telegram", lossy)) == []
@@ -152,6 +154,7 @@ def fingerprint(alpn: tuple[str, ...] = ()) -> str:
     return opening.said.fingerprint
 
 
+@pytest.mark.long
 def test_one_programs_hello_is_cut_off(lab: Lab, tmp_path: Path) -> None:
     ours = {fingerprint(), fingerprint(("http/1.1",))}
     rules = preset("fingerprint", fingerprint=tuple(ours), remote=web(lab))
@@ -159,6 +162,7 @@ def test_one_programs_hello_is_cut_off(lab: Lab, tmp_path: Path) -> None:
     assert said(channels[WEB]) == ("blocked", "tls_fingerprint_block", "likely")
 
 
+@pytest.mark.long
 def test_a_name_that_is_swallowed_is_not_taken_for_a_fingerprint(lab: Lab, tmp_path: Path) -> None:
     rules = preset("sni_drop", sni=("web.whatsapp.com", "*.whatsapp.net", "*.whatsapp.com"))
     channel = patiently(lab, tmp_path, "whatsapp", *rules)[WEB]
@@ -214,6 +218,7 @@ def test_some_addresses_of_servers_that_have_several(lab: Lab, tmp_path: Path) -
     assert accused(channels) == []
 
 
+@pytest.mark.long
 def test_one_family_of_an_owners_addresses(tmp_path: Path) -> None:
     with Lab(ipv6=True) as lab:
         checked(lab, tmp_path, "telegram")

@@ -107,7 +107,15 @@ INTERFERENCE: dict[str, tuple[Callable[[Lab], Rules], tuple[str, str], str]] = {
 }
 
 
-@pytest.mark.parametrize("world", INTERFERENCE)
+ALWAYS = ("relays", "cookie", "all UDP", "addresses", "swallowed", "over UDP")
+"""Of these a real run in every run of the tests; of the others in `make lab`, and in the virtual
+world always."""
+
+
+@pytest.mark.parametrize(
+    "world",
+    [pytest.param(w, marks=[] if w in ALWAYS else [pytest.mark.long]) for w in INTERFERENCE],
+)
 def test_a_complete_block_is_likely_after_one_healthy_round(
     lab: Lab, tmp_path: Path, world: str
 ) -> None:
@@ -142,6 +150,7 @@ def test_a_man_in_the_middle(lab: Lab, tmp_path: Path) -> None:
     assert said(channels[WEB]) == ("blocked", "tls_mitm", "likely")
 
 
+@pytest.mark.long
 def test_research_asks_the_name_at_a_control_and_is_surer(lab: Lab, tmp_path: Path) -> None:
     rules = preset("sni_rewrite", sni=NAMES, hop=3)
     channels = after_a_healthy_round(lab, tmp_path, *rules, **RESEARCH)
@@ -159,6 +168,7 @@ def test_stun_that_is_swallowed_everywhere_may_be_the_router_at_home(
 # --- with an outside view, with a twin ---------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_outside_view_tells_a_silenced_owner_from_one_that_is_down(
     lab: Lab, tmp_path: Path
 ) -> None:
