@@ -10,8 +10,8 @@ from probes.model import Diagnosis, Report, Vantage
 
 @dataclass(slots=True)
 class Mirror:
-    """``changed`` counts updates, so that renderings can be cached; ``heard`` is when the last one
-    came (monotonic seconds)."""
+    """``changed`` counts updates, so that renderings can be cached, ``told`` those that
+    say something of channels; ``heard`` is when the last one came (monotonic seconds)."""
 
     agent: AgentFigures = field(default_factory=AgentFigures)
     targets: dict[TargetKey, TargetFigures] = field(default_factory=dict)
@@ -22,6 +22,7 @@ class Mirror:
     titles: dict[str, str] = field(default_factory=dict)
     ready: bool = False
     changed: int = 0
+    told: int = 0
     heard: float = 0.0
 
     @property
@@ -52,6 +53,8 @@ class Mirror:
             for d in update.report.diagnoses:
                 self.channel_diagnoses[(d.messenger, d.channel)] = d
         self.titles = update.titles or self.titles
+        if update.reset or update.report is not None or update.ready != self.ready:
+            self.told += 1
         self.ready = update.ready
         self.changed += 1
         self.heard = now

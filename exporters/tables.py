@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from exporters import words
 from exporters.document import in_order
-from probes.model import Contrast, Diagnosis, Fact, Mechanism, Observation, Report, Status
+from probes.model import Diagnosis, Fact, Observation, Report, Status
 from probes.wire.text import clean
 
 STYLES = {
@@ -58,10 +59,10 @@ def report(shown: Report, seconds: float) -> None:
             d.messenger,
             d.channel,
             Text(str(d.status), STYLES[str(d.status)]),
-            mechanism_words(d),
+            words.mechanism(d),
             str(d.certainty) if d.first else "",
             f"{d.working} of {d.measured}",
-            _sentence(d),
+            words.sentence(d),
         )
     console.print()
     console.print(table)
@@ -71,18 +72,9 @@ def report(shown: Report, seconds: float) -> None:
         _failing_targets(console, d, shown.observations)
     if shown.left_out and failing:
         console.print("\nNot compared, so that some rules had to be silent:")
-        for words in shown.left_out:
-            console.print(f"  {words}")
+        for one in shown.left_out:
+            console.print(f"  {one}")
     console.print(f"\n{len(shown.observations)} observations in {seconds:.0f} s.")
-
-
-def _sentence(d: Diagnosis) -> str:
-    return d.summary.partition(": ")[2] or d.summary
-
-
-def mechanism_words(d: Diagnosis) -> str:
-    """For people: nothing where nothing is wrong."""
-    return "" if d.mechanism is Mechanism.NONE else str(d.mechanism).replace("_", " ")
 
 
 def _decided(console: Console, d: Diagnosis) -> None:
@@ -102,7 +94,7 @@ def _failing_targets(console: Console, d: Diagnosis, seen: Sequence[Observation]
         console,
         f"\n{d.messenger} {d.channel}, what failed:",
         [
-            (o.target.name, o.target.probe, o.address or "–", _failure(o), _packets(o))
+            (o.target.name, o.target.probe, o.address or "–", words.failure(o), words.packets(o))
             for o in theirs
             if o.contrast is None and o.failed
         ],
@@ -111,7 +103,13 @@ def _failing_targets(console: Console, d: Diagnosis, seen: Sequence[Observation]
         console,
         "  Asked to explain it:",
         [
-            (o.target.name, _differs(o, o.contrast), _place(o), _failure(o), _packets(o))
+            (
+                o.target.name,
+                words.differs(o, o.contrast),
+                words.place(o),
+                words.failure(o),
+                words.packets(o),
+            )
             for o in theirs
             if o.contrast is not None
         ],
@@ -132,57 +130,6 @@ def _rows(console: Console, head: str, rows: Sequence[tuple[str, ...]]) -> None:
     console.print(table)
     if len(once) > SHOWN:
         console.print(f"  and {len(once) - SHOWN} more")
-
-
-DIFFERS = {
-    "name": "a neutral name",
-    "address": "its name elsewhere",
-    "port": "another port",
-    "length": "a shorter hello",
-    "bytes": "random bytes",
-    "dress": "in another form",
-    "time": "the same again",
-    "again": "the same once more, afterwards",
-    "stun": "STUN to the same place",
-    "over_tcp": "the same over TCP",
-    "resolver": "a trusted resolver",
-    "nowhere": "where no resolver is",
-    "answer": "where a trusted resolver leads",
-    "query": "another name's look-up",
-    "sibling": "another server of the owner",
-    "control": "a control",
-    "twin": "the twin",
-    "server": "a control's transfer",
-    "segments": "other segments",
-    "hello": "another program's hello",
-    "transport": "another transport",
-    "protocol": "TLS at the same port",
-    "burst": "several at once",
-}
-"""What a contrast is, by what it differs in."""
-
-
-def _differs(o: Observation, contrast: Contrast) -> str:
-    how = o.facts.get("transport") or o.facts.get("payload")
-    return DIFFERS[contrast.differs] + (f", {how}" if how else "")
-
-
-def _place(o: Observation) -> str:
-    if o.address is None or "port" not in o.facts:
-        return o.address or "–"
-    address = f"[{o.address}]" if ":" in o.address else o.address
-    return f"{address}:{o.facts['port']}"
-
-
-def _failure(o: Observation) -> str:
-    failed = o.failed
-    return f"{failed.step}: {failed.failure}".replace("_", " ") if failed else "ok"
-
-
-def _packets(o: Observation) -> str:
-    if "requests" in o.facts:
-        return f"{o.facts.get('answered', 0)} of {o.facts['requests']} answered"
-    return f"after {o.seconds:.1f} s"
 
 
 def observations(seen: Sequence[Observation]) -> None:

@@ -14,33 +14,29 @@ import json
 import pickle
 import re
 import resource
-import secrets
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-import jinja2
 import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from exporters import adhoc, memory, prometheus
-from exporters.document import document, in_order, timestamp
-from exporters.feed import AgentFigures, ProbeAnswer, ReloadAnswer, Update
+from exporters.document import document
+from exporters.feed import ProbeAnswer, ReloadAnswer, Update
 from exporters.framing import RELOAD, read_frame, write_frame
 from exporters.guard import Guard, Guarded, context, protocol
 from exporters.mirror import Mirror
 from exporters.webhistory import HistoryEndpoint
+from exporters.webpage import SILENT_FOR, Pages
 
-SILENT_FOR = 30.0
-"""Seconds without a word from the agent after which it is not healthy; it speaks every five."""
 RELOAD_LIMIT = 30.0
 PROBE_LIMIT = 125.0
 WAITING = 256
@@ -66,16 +62,6 @@ Reload = Callable[[], Awaitable[ReloadAnswer]]
 Probe = Callable[[dict[str, object]], Awaitable[ProbeAnswer]]
 
 
-def _catalogue_age(agent: AgentFigures) -> str:
-    """What the page says behind the catalogue's version; "" where that is no date."""
-    try:
-        days = int((time.time() - prometheus.catalogue_day(agent.catalogue)) // 86400)
-    except ValueError:
-        return ""
-    age = f", {days} day{'' if days == 1 else 's'} old" if days > 0 else ""
-    return f"{age}, signed" if agent.signed else age
-
-
 class Endpoints:
     """The endpoints of design 5.4, over one mirror."""
 
@@ -83,16 +69,6 @@ class Endpoints:
         self._mirror, self._settings, self._reload = mirror, settings, reload
         self._probe = probe
         self._rendered: dict[str, tuple[int, float, bytes, str]] = {}
-        self._templates = jinja2.Environment(
-            loader=jinja2.PackageLoader("exporters"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-        )
-        self._templates.filters["timestamp"] = timestamp
-        self._templates.filters["catalogue_age"] = _catalogue_age
-        self._templates.filters["minute"] = lambda at: (
-            f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
-        )
 
     async def metrics(self, request: Request) -> Response:
         accept = request.headers.get("accept", "")
@@ -110,22 +86,6 @@ class Endpoints:
         if report is None or not self._mirror.ready:
             return PlainTextResponse("no round has ended yet\n", 503)
         return JSONResponse(document(report, self._mirror.versions, observations=False))
-
-    async def page(self, _request: Request) -> Response:
-        nonce = secrets.token_urlsafe(16)
-        body = self._templates.get_template("page.html").render(
-            report=self._mirror.report,
-            diagnoses=in_order(self._mirror.diagnoses),
-            ready=self._mirror.ready,
-            agent=self._mirror.agent,
-            titles=self._mirror.titles,
-            nonce=nonce,
-        )
-        policy = (
-            f"default-src 'none'; style-src 'nonce-{nonce}'; base-uri 'none';"
-            " form-action 'none'; frame-ancestors 'none'"
-        )
-        return HTMLResponse(body, headers={"Content-Security-Policy": policy})
 
     async def healthy(self, _request: Request) -> Response:
         if time.monotonic() - self._mirror.heard > SILENT_FOR:
@@ -177,9 +137,12 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload, probe: Pr
     """What is served over one mirror, to those who name a host that is ours."""
     at = Endpoints(mirror, settings, reload, probe)
     history = HistoryEndpoint(settings.folder, lambda: mirror.versions)
+    pages = Pages(mirror, settings.folder)
     return Starlette(
         routes=[
-            Route("/", at.page),
+            Route("/", pages.overview),
+            Route("/target/{messenger}/{target}", pages.target),
+            Route("/icon.svg", pages.icon),
             Route("/metrics", at.metrics),
             Route("/api/v1/status", at.status),
             Route("/api/v1/history", history.answer),
@@ -193,7 +156,8 @@ def application(mirror: Mirror, settings: WebSettings, reload: Reload, probe: Pr
 
 
 class KnownHosts:
-    """Refuses requests for other names: a page on the web must not reach the agent by rebinding."""
+    """Refuses requests for other names: a page on the web must not reach the agent by rebinding.
+    And what another page in a browser asks for, but for being led here by a link."""
 
     def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
         self._app = app
@@ -208,7 +172,18 @@ class KnownHosts:
                 refusal = PlainTextResponse("unknown host; see web.hosts\n", 421)
                 await refusal(scope, receive, send)
                 return
+            if _of_another_page(scope["headers"]):
+                await PlainTextResponse("not from a web page\n", 403)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
+
+
+def _of_another_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Browsers say so (Fetch Metadata, W3C); scrapers and shells say nothing."""
+    said = dict(headers)
+    if said.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
+        return False
+    return (said.get(b"sec-fetch-mode"), said.get(b"sec-fetch-dest")) != (b"navigate", b"document")
 
 
 def _with_headers(send: Send) -> Send:
@@ -219,6 +194,8 @@ def _with_headers(send: Send) -> Send:
                 (b"x-content-type-options", b"nosniff"),
                 (b"referrer-policy", b"no-referrer"),
                 (b"cache-control", b"no-store"),
+                (b"cross-origin-resource-policy", b"same-origin"),
+                (b"cross-origin-opener-policy", b"same-origin"),
             ]
             message = {**message, "headers": headers}
         await send(message)

@@ -30,10 +30,15 @@ DOORS = {
     "httpcore": {"probes/net/http.py"},
     "dns": {"probes/wire/dns.py"},
     "scapy": {"probes/trace/rawtracer.py"},
-    "starlette": {"exporters/web.py", "exporters/webhistory.py", "exporters/guard.py"},
+    "starlette": {
+        "exporters/web.py",
+        "exporters/webhistory.py",
+        "exporters/webpage.py",
+        "exporters/guard.py",
+    },
     "uvicorn": {"exporters/web.py", "exporters/guard.py"},
     "bcrypt": {"exporters/guard.py"},
-    "jinja2": {"exporters/web.py"},
+    "jinja2": {"exporters/webpage.py"},
     "typer": {
         "agent/cli.py",
         "agent/cataloguecli.py",

@@ -9,6 +9,7 @@ import pytest
 
 from agent.case import Differs
 from exporters import tables
+from exporters import words as words_of
 from probes.model import (
     Contrast,
     Failure,
@@ -86,7 +87,7 @@ def test_no_more_is_listed_than_a_person_reads(capsys):
 
 
 def test_every_contrast_has_words():
-    assert set(tables.DIFFERS) == set(Differs)
+    assert set(words_of.DIFFERS) == set(Differs)
 
 
 def test_what_was_done_how_sure_that_is_and_what_decided(capsys):
