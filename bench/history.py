@@ -180,7 +180,10 @@ async def _ask(folder: Path, everything: Update) -> None:
     messenger = next(m for m, t in everything.targets if t == target)
     history = "/api/v1/history"
     paths = {
-        "/": "/",
+        "/, a day": "/",
+        "/, 30 days": "/?span=30d",
+        "a target's page, a day": f"/target/{messenger}/{target}",
+        "a target's page, 30 days": f"/target/{messenger}/{target}?span=30d",
         "/metrics": "/metrics",
         f"{history}, a day": history,
         f"{history}, 30 days": f"{history}?since={month}",

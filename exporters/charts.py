@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 1000, 100
 BARS = 240
 """Of one timeline at most; where there is more, the worst of each piece is shown."""
 _WORST = (Status.UNKNOWN, Status.OK, Status.DEGRADED, Status.UNREACHABLE, Status.BLOCKED)
-_EDGE = 4.0
+_EDGE = 7.0
 """Percent of the width within which a label would be cut."""
 
 
@@ -146,20 +146,24 @@ class Frame:
         at = min(max(at, self.since), self.until)
         return WIDTH * (at - self.since) / (self.until - self.since)
 
+    def _rounded(self, at: float) -> float:
+        return round(self._x(at), 1)
+
     def columns(self, share: Value) -> tuple[str, str]:
         """Paths of what worked and, above it, of what did not, as columns of the whole height."""
         good: list[str] = []
         bad: list[str] = []
         for p in self.points:
             found = share(p)
-            x, w = self._x(p.at), self._x(p.at + self.width) - self._x(p.at)
+            # Both edges rounded, so that there is no gap between two of them.
+            x, w = self._rounded(p.at), self._rounded(p.at + self.width) - self._rounded(p.at)
             if found is None or w <= 0:
                 continue
             y = HEIGHT * (1 - found)
             if found > 0:
-                good.append(f"M{x:.1f} {y:.1f}h{w:.2f}V{HEIGHT}h-{w:.2f}z")
+                good.append(f"M{x:.1f} {y:.1f}h{w:.1f}V{HEIGHT}h-{w:.1f}z")
             if found < 1:
-                bad.append(f"M{x:.1f} 0h{w:.2f}V{y:.1f}h-{w:.2f}z")
+                bad.append(f"M{x:.1f} 0h{w:.1f}V{y:.1f}h-{w:.1f}z")
         return "".join(good), "".join(bad)
 
 

@@ -216,8 +216,7 @@ class History:
             *(messenger, name, since - SLOT, now),
         )
         points = [Point(*row) for row in rows]
-        width = SLOT * max(1, -(-int(now - since) // (SLOT * most)))
-        return [_joined(list(some)) for _, some in groupby(points, lambda p: p.at // width)]
+        return coarser(points, SLOT * max(1, -(-int(now - since) // (SLOT * most))))
 
     def quality(
         self, messenger: str, name: str, since: float, now: float, most: int = 1008
@@ -410,6 +409,11 @@ def _outage(bad: Sequence[Segment], until: float | None) -> Outage:
         evidence=told.evidence,
         seconds=sum(s.until - s.since for s in bad),
     )
+
+
+def coarser(points: Iterable[Point], width: float) -> list[Point]:
+    """One point for every ``width`` seconds in which there is any; oldest first, as they came."""
+    return [_joined(list(some)) for _, some in groupby(points, lambda p: p.at // width)]
 
 
 def _joined(points: Sequence[Point]) -> Point:

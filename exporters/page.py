@@ -11,7 +11,7 @@ from exporters import words
 from exporters.charts import DAY, Bar, Chart, Frame, Tick, Value, bars, ceiling, ticks
 from exporters.document import in_order
 from exporters.feed import TargetFigures
-from exporters.history import Outage, Point, Segment
+from exporters.history import Outage, Point, Segment, coarser
 from exporters.mirror import Mirror
 from probes.model import CONTROL, Diagnosis, Observation, Status, TargetState
 
@@ -197,10 +197,9 @@ class TargetPage:
 
 @dataclass(frozen=True, slots=True)
 class RememberedTarget:
-    """``points`` and the fewer ``rows`` are of the same time."""
+    """What the history said of it. ``missing`` as of Remembered."""
 
     points: Sequence[Point]
-    rows: Sequence[Point]
     failures: Sequence[Observation]
     missing: str = ""
 
@@ -226,7 +225,7 @@ def target(
         columns=frame.columns(_share),
         success=f"{working} of {runs} runs worked ({percent(working / runs)})" if runs else "",
         charts=list(_charts(frame)),
-        rows=past.rows,
+        rows=coarser(points, length / ROWS),
         failures=list(_failed(past.failures)),
         missing=past.missing,
     )

@@ -94,14 +94,12 @@ class Pages:
         since = now - page.SPANS[span][1]
 
         def ask(history: History) -> RememberedTarget:
-            asked = (messenger, name, since, now)
             return RememberedTarget(
-                history.series(*asked, page.POINTS),
-                history.series(*asked, page.ROWS),
+                history.series(messenger, name, since, now, page.POINTS),
                 history.failures(messenger, name, FAILURES),
             )
 
-        past = await self._remembered(ask, lambda why: RememberedTarget((), (), (), why))
+        past = await self._remembered(ask, lambda why: RememberedTarget((), (), why))
         view = page.target(self._mirror, past, messenger, name, span, now)
         return self._shown("target.html", view, now)
 

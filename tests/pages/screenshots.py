@@ -17,6 +17,8 @@ from tests.pages.serving import serving
 from tests.probes.programs import in_namespace, need
 
 WIDE, PHONE = (1200, 900), (390, 844)
+TALLEST = 1050
+"""Pixels of a picture."""
 PAGES = {
     "": "/",
     "-week": "/?span=7d",
@@ -38,13 +40,7 @@ async def take(scenes: dict[str, Scene], folder: Path, only: str) -> None:
 
 
 async def take_one(seen: Browser, name: str, url: str, folder: Path, only: str) -> None:
-    target = "/target/telegram/call-eu-1"
-    for page, path in {
-        "": "/",
-        "-week": "/?span=7d",
-        "-month": "/?span=30d",
-        "-target": target,
-    }.items():
+    for page, path in PAGES.items():
         for size, (width, height) in {"wide": WIDE, "phone": PHONE}.items():
             for dark in (False, True):
                 file = f"{name}{page}-{size}{'-dark' if dark else ''}.png"
@@ -53,7 +49,7 @@ async def take_one(seen: Browser, name: str, url: str, folder: Path, only: str) 
                 await seen.dress(width, height, dark=dark)
                 await seen.go(url + path)
                 whole = await seen.evaluate("document.documentElement.scrollHeight")
-                await seen.dress(width, min(whole, 2400), dark=dark)
+                await seen.dress(width, min(whole, TALLEST), dark=dark)
                 (folder / file).write_bytes(await seen.picture())
                 wider = await seen.evaluate("document.documentElement.scrollWidth")
                 print(file, "" if wider <= width else f"too wide: {wider}")
