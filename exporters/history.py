@@ -215,8 +215,7 @@ class History:
             " messenger = ? AND name = ?) AND at >= ? AND at <= ? ORDER BY at",
             *(messenger, name, since - SLOT, now),
         )
-        points = [Point(*row) for row in rows]
-        return coarser(points, SLOT * max(1, -(-int(now - since) // (SLOT * most))))
+        return _joined(rows, SLOT * max(1, -(-int(now - since) // (SLOT * most))))
 
     def quality(
         self, messenger: str, name: str, since: float, now: float, most: int = 1008
@@ -413,37 +412,32 @@ def _outage(bad: Sequence[Segment], until: float | None) -> Outage:
 
 def coarser(points: Iterable[Point], width: float) -> list[Point]:
     """One point for every ``width`` seconds in which there is any; oldest first, as they came."""
-    return [_joined(list(some)) for _, some in groupby(points, lambda p: p.at // width)]
+    return _joined([tuple(getattr(p, name) for name in Point.__slots__) for p in points], width)
 
 
-def _joined(points: Sequence[Point]) -> Point:
+def _joined(rows: Iterable[tuple[Any, ...]], width: float) -> list[Point]:
+    """Of points as rows: thousands of them become a hundred."""
+    return [_one(list(some)) for _, some in groupby(rows, lambda row: row[0] // width)]
+
+
+def _one(rows: Sequence[tuple[Any, ...]]) -> Point:
     """The medians of medians, the least of the least, the worst p95; streams: their means."""
-    if len(points) == 1:
-        return points[0]
+    if len(rows) == 1:
+        return Point(*rows[0])
+    made: list[Any] = [rows[0][0]]
+    for values, how in zip(list(zip(*rows, strict=True))[1:], _JOINED, strict=True):
+        known = [v for v in values if v is not None]
+        made.append(how(known) if known else None)
+    return Point(*made)
 
-    def known(name: str) -> list[float]:
-        return [value for p in points if (value := getattr(p, name)) is not None]
 
-    def of(name: str, how: Callable[[list[float]], float]) -> float | None:
-        values = known(name)
-        return how(values) if values else None
-
-    return Point(
-        at=points[0].at,
-        runs=sum(p.runs for p in points),
-        working=sum(p.working for p in points),
-        rtt_min=of("rtt_min", min),
-        rtt_median=of("rtt_median", median),
-        rtt_p95=of("rtt_p95", max),
-        sent=sum(p.sent for p in points),
-        received=sum(p.received for p in points),
-        loss=of("loss", fmean),
-        late=of("late", fmean),
-        jitter=of("jitter", fmean),
-        mos=of("mos", fmean),
-        control_loss=of("control_loss", fmean),
-        control_mos=of("control_mos", fmean),
-    )
+_JOINED: tuple[Callable[[list[Any]], Any], ...] = (
+    *(sum, sum),
+    *(min, median, max),
+    *(sum, sum),
+    *(fmean, fmean, fmean, fmean, fmean, fmean),
+)
+"""How each column of Point but the first becomes one of many."""
 
 
 def _row(row: tuple[Any, ...]) -> Row:
