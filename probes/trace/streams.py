@@ -29,7 +29,7 @@ class Streams(Common):
             sign = Sign.RESET if whole[0].reset else Sign.SILENCE
             return await self._waiting("C", frozenset({Sign.CUT, sign}), self._stream_run)
         whole += [await self._say(self._trigger, 0, FULL) for _ in range(SURVEYED - 1)]
-        while len(whole) < MANY and all(one and one.answers for one in whole):
+        while len(whole) < MANY and any(one and one.answers for one in whole):
             whole.append(await self._say(self._trigger, 0, FULL))
         if all(one and one.answers for one in whole):
             return await self._nothing("C", self._stream_run)

@@ -48,7 +48,7 @@ class Walk(Streams):
             return await self._waiting("D", frozenset({Sign.CUT, Sign.SILENCE}), self._datagram_run)
         surveyed += [await self._ask_flow() for _ in range(SURVEYED - 1)]
         if self._harmless or surveyed[0].answered:
-            while len(surveyed) < MANY and surveyed[-1] == surveyed[0] == _PASSED:
+            while len(surveyed) < MANY and _PASSED in surveyed:
                 surveyed.append(await self._ask_flow())
         passed = [one for one in surveyed if one.answered and not one.refused]
         if self._harmless is None and not passed:
@@ -143,7 +143,7 @@ class Walk(Streams):
 
     async def _addresses(self, method: str) -> Report:
         surveyed = [bool((await self._reach()).answers) for _ in range(SURVEYED)]
-        while len(surveyed) < MANY and all(surveyed):
+        while len(surveyed) < MANY and any(surveyed):
             surveyed.append(bool((await self._reach()).answers))
         if all(surveyed):
             return Report(Word.NOTHING, method)
