@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from agent import historycli
+from agent import evidencecli, historycli
 from agent.cataloguecli import catalogue_app
 from agent.publishcli import outside_app
 from config import DEFAULT_LISTEN
@@ -34,6 +34,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(catalogue_app, name="catalogue")
 app.add_typer(outside_app, name="outside")
 app.command()(historycli.history)
+app.command()(evidencecli.evidence)
 app.command()(historycli.purge)
 
 OK, BAD, USAGE, BLIND = 0, 1, 2, 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.replay import Counted, replay
+from agent.replay import Again, Counted, replay
 from agent.wiring import versions
 from config.model import Config
 from exporters.document import timestamp
@@ -67,21 +67,26 @@ def _again(
     now: float,
     counted: Counted,
 ) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for messenger in config.messengers:
         if names and messenger.name not in names:
             continue
         rows = history.rows(messenger.name, since, now)
         for one in replay(rows, since, messenger, config.controls, counted):
-            for before, after in one.differs:
-                found.append(
-                    {
-                        "at": timestamp(one.at),
-                        "messenger": one.messenger,
-                        "channel": after["channel"],
-                        "rules": one.rules,
-                        "was": dict(before),
-                        "now": dict(after),
-                    }
-                )
+            found += otherwise(one)
     return found
+
+
+def otherwise(one: Again) -> list[dict[str, Any]]:
+    """Where a round is judged otherwise today, as documents have it."""
+    return [
+        {
+            "at": timestamp(one.at),
+            "messenger": one.messenger,
+            "channel": after["channel"],
+            "rules": one.rules,
+            "was": dict(before),
+            "now": dict(after),
+        }
+        for before, after in one.differs
+    ]

@@ -10,15 +10,15 @@ from agent.judging import rejudge
 from agent.recorded import Judged, NotWhole, Shelf, from_record, said
 from config.model import MessengerConfig, TargetConfig
 from exporters.history import Row
-from probes.model import CONTROL, Observation
+from probes.model import CONTROL, Diagnosis, Observation
 
 COMPARED = ("status", "mechanism", "certainty", "rule")
 
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A round judged again. ``before`` and ``now`` are what was said and what is said, by channel
-    (agent/recorded.py ``said``); ``rules`` the version that said it."""
+    """A round judged again, as ``diagnoses`` has it. ``before`` and ``now`` are what was said and
+    what is said, by channel (agent/recorded.py ``said``); ``rules`` the version that said it."""
 
     row: int
     at: float
@@ -27,6 +27,7 @@ class Again:
     judged: Judged
     before: tuple[Mapping[str, Any], ...]
     now: tuple[Mapping[str, Any], ...]
+    diagnoses: tuple[Diagnosis, ...]
 
     @property
     def differs(self) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -93,10 +94,11 @@ def replay(
         if row.at < since:
             continue
         counted.judged += 1
-        now = tuple(said(d) for d in rejudge(judged, messenger))
+        diagnoses = rejudge(judged, messenger)
+        now = tuple(map(said, diagnoses))
         rules = str(row.judged["by"].get("rules", ""))
         before = tuple(row.judged["raw"])
-        yield Again(row.id, row.at, row.messenger, rules, judged, before, now)
+        yield Again(row.id, row.at, row.messenger, rules, judged, before, now, diagnoses)
 
 
 def _past(
