@@ -294,11 +294,11 @@ def rediagnose(file: Path) -> Rejudged:
         with Archive(file) as archive:
             about = archive.json(ABOUT)
             config = _config(archive, about)
-            since = float(about["since"])
+            since = evidence.moment(about["since"])
             for messenger in config.messengers:
                 rows = evidence.rows(
                     archive.lines(f"rounds/{messenger.name}.jsonl"),
-                    archive.lines(f"observations/{messenger.name}.jsonl"),
+                    archive.lines(f"observations/{messenger.name}.jsonl", evidence.LONGEST),
                     messenger.name,
                 )
                 for one in replay(rows, since, messenger, config.controls, counted):

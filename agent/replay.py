@@ -12,6 +12,8 @@ from config.model import MessengerConfig, TargetConfig
 from exporters.history import Row
 from probes.model import CONTROL, Diagnosis, Observation
 
+HELD = 20_000
+"""Observations that are held for what rests on them, many times what a round can rest on."""
 COMPARED = ("status", "mechanism", "certainty", "rule")
 
 
@@ -65,6 +67,7 @@ def replay(
     for row in rows:
         if row.messenger == CONTROL:
             of_controls |= {o.id: o for o in row.seen}
+            _forget(of_controls)
             continue
         if row.judged is None:
             past = None
@@ -90,6 +93,7 @@ def replay(
         # What a round does not name, no later one does.
         named = {o.id: o for o in judged.named()}
         seen = named | {o.id: o for o in row.seen}
+        _forget(seen)
         of_controls = {}
         if row.at < since:
             continue
@@ -99,6 +103,12 @@ def replay(
         rules = str(row.judged["by"].get("rules", ""))
         before = tuple(row.judged["raw"])
         yield Again(row.id, row.at, row.messenger, rules, judged, before, now, diagnoses)
+
+
+def _forget(held: dict[str, Observation]) -> None:
+    """The oldest, where they are more than anything honest names."""
+    for i in list(held)[: max(0, len(held) - HELD)]:
+        del held[i]
 
 
 def _past(

@@ -24,16 +24,17 @@ from typing import IO, Any, Self, cast
 MANIFEST = "manifest.json"
 VERSION = 1
 MOST_FILES = 64
-MOST_BYTES = 1 << 30
-"""Of all files together, unpacked. A month of a messenger that fails has a tenth of it."""
+MOST_BYTES = 16 << 30
+"""Of all files together, unpacked: a month of four messengers that fail every minute."""
 LONGEST = 8 << 20
 """Bytes of one line, and of what is read whole."""
-MOST_PACKED = 256 << 20
+MOST_PACKED = 2 << 30
 """Bytes of the zip file."""
 _NAME = re.compile(
     r"(?:[a-z0-9][a-z0-9_-]{0,40}/){0,2}[A-Za-z0-9][A-Za-z0-9_-]{0,40}(?:\.[a-z]{2,5})"
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TOO_LARGE = f"larger than {MOST_BYTES >> 30} GiB"
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 _IN_MEMORY = 4 << 20
 _UNIX = 3
@@ -46,6 +47,7 @@ _DAMAGED = (
     RuntimeError,  # encrypted
     ValueError,
     OverflowError,
+    OSError,  # a place before the beginning
 )
 
 
@@ -63,6 +65,7 @@ class Writer:
             raise Refused(f"{path} exists already")
         self._path, self._aside = path, path.with_name(path.name + ".part")
         self._scrub = scrub
+        self._spooled: list[IO[bytes]] = []
         self._files: dict[str, dict[str, Any]] = {}
         self._bytes = 0
         flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR
@@ -82,27 +85,37 @@ class Writer:
                 os.fsync(self._stream.fileno())
                 self._aside.replace(self._path)
         finally:
+            with contextlib.suppress(OSError, ValueError):  # done, or in vain
+                self._zip.close()
             self._stream.close()
+            for spooled in self._spooled:
+                spooled.close()
             self._aside.unlink(missing_ok=True)
 
     def beside(self) -> Lines:
         """JSON lines that are written while others are; ``copy`` takes them."""
-        spooled = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 # closed by copy
-        return Lines(cast("IO[bytes]", spooled), self._scrub)
+        made = tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._path.parent))  # noqa: SIM115 # closed by __exit__
+        spooled = cast("IO[bytes]", made)
+        self._spooled.append(spooled)
+        return Lines(spooled, self._scrub)
 
     @contextlib.contextmanager
     def lines(self, name: str) -> Iterator[Lines]:
         """A file of JSON lines; one at a time."""
-        with self._zip.open(_info(name), "w") as entry:
+        with self._entry(name) as entry:
             made = Lines(entry, self._scrub)
             yield made
         self._note(name, made)
 
+    def _entry(self, name: str) -> IO[bytes]:
+        return self._zip.open(_info(name), "w", force_zip64=True)  # how long it gets nobody knows
+
     def copy(self, name: str, lines: Lines) -> None:
         """A file that was written beside."""
-        with lines.stream as beside, self._zip.open(_info(name), "w") as entry:
-            beside.seek(0)
-            shutil.copyfileobj(beside, entry)
+        with self._entry(name) as entry:
+            lines.stream.seek(0)
+            shutil.copyfileobj(lines.stream, entry)
+        lines.stream.close()
         self._note(name, lines)
 
     def text(self, name: str, text: str) -> str:
@@ -114,7 +127,7 @@ class Writer:
     def _note(self, name: str, lines: Lines) -> None:
         self._bytes += lines.size
         if self._bytes > MOST_BYTES:
-            raise Refused("it would be more than a gigabyte: choose a shorter time")
+            raise Refused(f"it would be {_TOO_LARGE}: choose a shorter time")
         self._files[name] = {"bytes": lines.size, "sha256": lines.digest}
 
 
@@ -163,9 +176,10 @@ class Archive:
     def __init__(self, path: Path) -> None:
         try:
             if path.stat().st_size > MOST_PACKED:
-                raise Refused(f"is larger than {MOST_PACKED >> 20} MiB")
+                raise Refused(f"is larger than {MOST_PACKED >> 30} GiB")
             with _damage():
                 self._zip = zipfile.ZipFile(path)
+            self._open: list[IO[bytes]] = []
         except OSError as error:
             raise Refused(f"cannot be read: {error.strerror}") from error
         try:
@@ -178,6 +192,8 @@ class Archive:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for stream in self._open:  # whoever read of it may have stopped in the middle
+            stream.close()
         self._zip.close()
 
     def _checked(self) -> frozenset[str]:
@@ -190,7 +206,7 @@ class Archive:
                 raise Refused(f"has a file of a strange name: {info.filename[:80]!r}")
         # What a file says of its own size is kept to while it is read.
         if sum(info.file_size for info in infos) > MOST_BYTES:
-            raise Refused("is larger than a gigabyte when unpacked")
+            raise Refused(f"is {_TOO_LARGE} when unpacked")
         manifest = self.json(MANIFEST)
         files = manifest.get("files")
         if manifest.get("version") != VERSION or not isinstance(files, dict):
@@ -225,23 +241,22 @@ class Archive:
     def json(self, name: str) -> dict[str, Any]:
         return parsed(self.text(name))
 
-    def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Its JSON lines, one at a time."""
+    def lines(self, name: str, longest: int = LONGEST) -> Iterator[dict[str, Any]]:
+        """Its JSON lines, one at a time, of at most ``longest`` bytes."""
         if name not in self.names:
             raise Refused(f"is without {name}")
         with _damage():
             stream = self._zip.open(name)
-        with stream:
-            while True:
-                with _damage():
-                    line = stream.readline(LONGEST + 1)
-                if not line:
-                    return
-                if len(line) > LONGEST:
-                    raise Refused(f"has a line in {name} that is too long")
-                with _damage():
-                    text = line.decode()
-                yield parsed(text)
+        self._open.append(stream)
+        while True:
+            with _damage():
+                line = stream.readline(longest + 1)
+                text = line.decode() if len(line) <= longest else ""
+            if not line:
+                return
+            if len(line) > longest:
+                raise Refused(f"has a line in {name} that is too long")
+            yield parsed(text)
 
 
 @contextlib.contextmanager

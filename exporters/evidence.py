@@ -18,7 +18,9 @@ from probes.model import CONTROL, Contrast, Fact, Failure, Observation, Step, St
 LATEST = 253_402_300_800.0
 """Unix time at which the calendar of RFC 3339 ends."""
 MOST_STEPS = 16
-MOST_SEEN = 20_000
+LONGEST = 64 << 10
+"""Bytes of an observation's line: a hundred times what most have."""
+MOST_SEEN = 10_000
 """Observations of one round."""
 
 
@@ -61,7 +63,7 @@ def rows(
             line = next(waiting, None)
         yield Row(
             id=number,
-            at=_time(told.get("time")),
+            at=moment(told.get("time")),
             messenger=str(told["messenger"]),
             kept=told.get("kept") is True,
             anchor=told.get("anchor") is True,
@@ -81,7 +83,7 @@ def _observation(line: dict[str, Any]) -> Observation:
         return Observation(
             id=_text(line["id"]),
             target=target,
-            at=_time(line["time"]),
+            at=moment(line["time"]),
             steps=tuple(_step(s) for s in steps),
             facts={_text(key): _fact(fact) for key, fact in facts.items()},
             partial=line.get("partial") is True,
@@ -120,7 +122,8 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _time(value: Any) -> float:
+def moment(value: Any) -> float:
+    """Unix seconds, of some day in the calendar. Raises ValueError."""
     at = _number(value)
     if not 0 <= at < LATEST:
         raise ValueError("a time that no calendar has")
