@@ -464,6 +464,7 @@ def test_every_command_of_the_design_is_there():
         *("run", "check", "probe", "trace", "twin", "calibrate", "messengers", "healthcheck"),
         "config",
         "catalogue",
+        "evidence",
         "history",
         "outside",
         "purge",
