@@ -113,6 +113,7 @@ def test_shaping(lab: Lab, tmp_path: Path, known: bool) -> None:
     assert said(channel) == ("degraded", "throttle_shaped", "likely" if known else "suspected")
 
 
+@pytest.mark.long
 def test_one_round_suspects_and_says_what_it_did_not_ask(lab: Lab, tmp_path: Path) -> None:
     for rule in preset("twitter", sni=("*.telegram.org",)):
         lab.world.rules.add(rule)
