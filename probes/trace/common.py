@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from probes.net.address import Source
 from probes.net.hops import FULL, Connections, Datagrams, Seen
 from probes.net.raw import Raw
-from probes.trace.place import MOST, Place, Run, Sign, place, settled
+from probes.trace.place import MOST, Place, Run, Sign, Stretch, place, settled
 from probes.trace.words import Make, Words
 
 SENDS = 3
@@ -79,6 +79,7 @@ class Common:
     _remembers: bool = False
     _some: bool = False
     _spoilt: bool = False
+    _mixed: bool = False
 
     async def _alive(self, flow: Datagrams) -> bool | None:
         """Do harmless datagrams with all hops get their answer? None: no such are known."""
@@ -173,6 +174,14 @@ class Common:
             report.why = "some connections are acted upon, none of those that were traced"
         elif found.stretch is None:
             report.word, report.why = Word.UNCLEAR, "the runs contradict each other"
+        elif self._mixed and _at_the_server(runs, found.stretch):
+            report.word = Word.UNCLEAR
+            report.why = "some connections fail, and only at the server: it may be its own doing"
         if report.word in (Word.FOUND, Word.NOTHING):
             report.why = ""
         return report
+
+
+def _at_the_server(runs: Sequence[Run], found: Stretch) -> bool:
+    distance = max((run.distance or 0 for run in runs), default=0)
+    return distance > 0 and found.low >= distance - 1

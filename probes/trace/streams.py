@@ -33,6 +33,10 @@ class Streams(Common):
             whole.append(await self._say(self._trigger, 0, FULL))
         if all(one and one.answers for one in whole):
             return await self._nothing("C", self._stream_run)
+        answered = sum(bool(one and one.answers) for one in whole)
+        if len(whole) == MANY and answered == MANY - 1:
+            return await self._nothing("C", self._stream_run)  # one in so many is chance
+        self._mixed = answered > 0
         signs = {Sign.RESET for one in whole if one and one.reset}
         signs |= {Sign.SILENCE for one in whole if one and not one.answers and not one.reset}
         self._some = sum(not (one and one.answers) for one in whole) > 1

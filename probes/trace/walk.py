@@ -60,6 +60,9 @@ class Walk(Streams):
             if self.words.forged is None:
                 return await self._nothing("A", self._datagram_run)
             signs = {Sign.FORGED}
+        if len(surveyed) == MANY and surveyed.count(_PASSED) == MANY - 1:
+            return await self._nothing("A", self._datagram_run)  # one in so many is chance
+        self._mixed = bool(passed) and Sign.FORGED not in signs
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
         self._some = Sign.FORGED not in found and len(surveyed) - len(passed) > 1
