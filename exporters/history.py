@@ -275,8 +275,13 @@ def _open(path: Path) -> sqlite3.Connection:
             db = sqlite3.connect(
                 f"{path.resolve().as_uri()}?{how}", uri=True, timeout=5.0, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            problem = error
+            continue
+        try:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
         except sqlite3.Error as error:
+            db.close()
             problem = error
             continue
         if version != KNOWN:

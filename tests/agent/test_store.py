@@ -320,7 +320,9 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(store, monkeypatch):
     bad = (*MIGRATIONS, "CREATE TABLE more (id); INSERT INTO meta SELECT 'b', NULL FROM meta")
     monkeypatch.setattr("agent.store.MIGRATIONS", bad)
     monkeypatch.setattr("agent.store.VERSION", len(bad))
-    assert Store(store.folder).in_memory
+    refused = Store(store.folder)
+    assert refused.in_memory
+    refused.close()
     monkeypatch.undo()
     opened = Store(store.folder)
     assert opened.get("a") == b"1"

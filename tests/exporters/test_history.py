@@ -219,3 +219,27 @@ def test_it_is_read_while_it_is_written(written):
     assert history.channels() == []
     written.db.rollback()
     history.close()
+
+
+def test_what_cannot_be_read_is_not_held_open(tmp_path, monkeypatch):
+    """The web process asks anew at every request, for as long as the disk is as it is."""
+    (tmp_path / "callpath.sqlite").write_bytes(b"no database" * 500)
+    opened: list[Counted] = []
+
+    class Counted(sqlite3.Connection):
+        closed = False
+
+        def __init__(self, *given, **more):
+            super().__init__(*given, **more)
+            opened.append(self)
+
+        def close(self):
+            self.closed = True
+            super().close()
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Counted, **k))
+    with pytest.raises(NoHistory, match="cannot be read"):
+        History(tmp_path)
+    assert len(opened) == 2
+    assert all(db.closed for db in opened)
