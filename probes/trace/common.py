@@ -20,6 +20,9 @@ SURVEYED = 4
 MANY = 16
 """Flows that must all have passed: one in a hundred times they all miss a filter on one of four
 paths."""
+FRESH = 8
+"""New flows that must all be dead before an address is thought to be remembered: of two paths, one
+of which is filtered, they all meet that once in 256 times."""
 MOST_PACKETS = 2000
 """Of one trace, connections' own included."""
 SPREAD = 1.1
@@ -77,15 +80,25 @@ class Common:
     _wait: float = 0.6
     _harmless: Make | None = None
     _remembers: bool = False
+    """The first trigger spoilt the address for every new flow."""
     _some: bool = False
-    _spoilt: bool = False
+    """Several flows failed with all hops."""
     _mixed: bool = False
+    """Some failed, others passed."""
+    _spoilt: bool = False
+    """Harmless ones do not arrive either on some flow that seemed cut off."""
 
     async def _alive(self, flow: Datagrams) -> bool | None:
         """Do harmless datagrams with all hops get their answer? None: no such are known."""
         if self._harmless is None:
             return None
         return bool((await self._shoot(flow, self._harmless, FULL)).answers)
+
+    async def _lives_on(self, flow: Datagrams, said: Seen) -> bool | None:
+        """The same after a trigger. None as well where its server has answered it and is silent
+        since: it may take the flow for another protocol's now."""
+        alive = await self._alive(flow)
+        return None if said.answers and not alive else alive
 
     async def _learn(self) -> None:
         """Which harmless datagrams are answered here. Before anything that a filter remembers."""
@@ -119,11 +132,26 @@ class Common:
                 return True
         return False
 
+    async def _all_dead(self) -> bool:
+        """Does nothing harmless pass on any new flow? One of several paths is not all of them."""
+        for _ in range(FRESH):
+            if self.words.transport == "tcp":
+                port = Connections(self.address, self.port, self.source)
+                passes = bool((await port.knock(FULL, self._wait)).answers)
+                self.packets += port.sent
+            else:
+                with Datagrams(self.address, self.port, self.source) as flow:
+                    passes = await self._alive(flow) is not False
+                    self.packets += flow.sent
+            if passes:
+                return False
+        return True
+
     async def _runs(self, signs: frozenset[Sign], one: OneRun) -> list[Run]:
         runs: list[Run] = []
         until = time.monotonic() + self.limit
         before = self.packets
-        while not settled(runs, signs) and time.monotonic() < until:
+        while not settled(runs, signs, mixed=self._mixed) and time.monotonic() < until:
             each = (self.packets - before) // len(runs) if runs else 0
             if self.packets + 2 * each > MOST_PACKETS:
                 break
@@ -174,7 +202,7 @@ class Common:
             report.why = "some connections are acted upon, none of those that were traced"
         elif found.stretch is None:
             report.word, report.why = Word.UNCLEAR, "the runs contradict each other"
-        elif self._mixed and _at_the_server(runs, found.stretch):
+        elif self._mixed and Sign.FORGED not in signs and _at_the_server(runs, found.stretch):
             report.word = Word.UNCLEAR
             report.why = "some connections fail, and only at the server: it may be its own doing"
         if report.word in (Word.FOUND, Word.NOTHING):

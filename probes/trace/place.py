@@ -255,10 +255,11 @@ def _paths(each: Sequence[tuple[str, ...]]) -> int:
     return max(len(different), 1)
 
 
-def settled(runs: Sequence[Run], signs: frozenset[Sign]) -> bool:
-    """Is another run of no use?"""
+def settled(runs: Sequence[Run], signs: frozenset[Sign], *, mixed: bool = False) -> bool:
+    """Is another run of no use? ``mixed``: some flows are known to be acted upon and others not, so
+    that none among a few says little."""
     nothing = len(runs) >= ENOUGH and not any(run.caught for run in runs)
-    if len(runs) >= MOST or nothing:
+    if len(runs) >= MOST or (nothing and not mixed):
         return True
     each = Counter(stretch(run, signs) for run in runs if run.caught)
     each.pop(None, None)

@@ -25,7 +25,7 @@ class Streams(Common):
         if not await self._accepted():
             return None
         whole = [await self._say(self._trigger, 0, FULL)]
-        if whole[0] and not whole[0].answers and not await self._accepted():
+        if whole[0] and not whole[0].answers and await self._all_dead():
             sign = Sign.RESET if whole[0].reset else Sign.SILENCE
             return await self._waiting("C", frozenset({Sign.CUT, sign}), self._stream_run)
         whole += [await self._say(self._trigger, 0, FULL) for _ in range(SURVEYED - 1)]
@@ -36,10 +36,11 @@ class Streams(Common):
         answered = sum(bool(one and one.answers) for one in whole)
         if len(whole) == MANY and answered == MANY - 1:
             return await self._nothing("C", self._stream_run)  # one in so many is chance
-        self._mixed = answered > 0
         signs = {Sign.RESET for one in whole if one and one.reset}
         signs |= {Sign.SILENCE for one in whole if one and not one.answers and not one.reset}
-        self._some = sum(not (one and one.answers) for one in whole) > 1
+        failed = len(whole) - answered
+        self._some = failed > 1 or Sign.RESET in signs  # one silence may be a loss
+        self._mixed = failed < len(whole)
         signs |= await (self._injected() if self._may_inject() else self._parted())
         found = frozenset(signs)
         method = "R" if self._injects else "C"
@@ -52,7 +53,11 @@ class Streams(Common):
 
     async def _parted(self) -> set[Sign]:
         """May the trigger be said in two pieces, and does the first one get lost with it?"""
-        parted = [await self._say(self._trigger, self.words.split, FULL) for _ in range(SURVEYED)]
+        parted: list[Seen | None] = []
+        while len(parted) < SURVEYED or (
+            self._mixed and len(parted) < MANY and all(one and one.answers for one in parted)
+        ):
+            parted.append(await self._say(self._trigger, self.words.split, FULL))
         if all(one and one.answers for one in parted):
             return set()
         self._split = self.words.split  # it is read in pieces as well
@@ -67,7 +72,11 @@ class Streams(Common):
     async def _injected(self) -> set[Sign]:
         """Is what the kernel says behind an injected trigger lost with it?"""
         self._injects = True
-        said = [await self._inject(self._trigger, FULL) for _ in range(SURVEYED)]
+        said: list[Seen | None] = []
+        while len(said) < SURVEYED or (
+            self._mixed and len(said) < MANY and all(one and one.acked for one in said)
+        ):
+            said.append(await self._inject(self._trigger, FULL))
         if all(one is None or one.acked for one in said):
             self._injects = any(said)
             return set()

@@ -20,6 +20,8 @@ def caught(full: Probed, signs: frozenset[Sign]) -> bool:
     seen = full.trigger
     if Sign.FORGED in signs:
         return False  # only what comes from the way says so
+    if Sign.CUT in signs and full.alive:
+        return seen.reset or bool(seen.refused)  # a server need not answer what comes second
     return seen.reset or bool(seen.refused) or full.alive is False or not seen.answers
 
 

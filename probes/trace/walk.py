@@ -44,7 +44,8 @@ class Walk(Streams):
         """None where not even harmless ones are answered."""
         await self._learn()
         surveyed = [await self._ask_flow()]
-        if self._harmless and surveyed[0].alive is None and not surveyed[0].answered:
+        spoilt = self._harmless and surveyed[0].alive is None and not surveyed[0].answered
+        if spoilt and await self._all_dead():
             return await self._waiting("D", frozenset({Sign.CUT, Sign.SILENCE}), self._datagram_run)
         surveyed += [await self._ask_flow() for _ in range(SURVEYED - 1)]
         if self._harmless or surveyed[0].answered:
@@ -62,10 +63,12 @@ class Walk(Streams):
             signs = {Sign.FORGED}
         if len(surveyed) == MANY and surveyed.count(_PASSED) == MANY - 1:
             return await self._nothing("A", self._datagram_run)  # one in so many is chance
-        self._mixed = bool(passed) and Sign.FORGED not in signs
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
-        self._some = Sign.FORGED not in found and len(surveyed) - len(passed) > 1
+        failed = len(surveyed) - len(passed)
+        self._some = Sign.FORGED not in found and failed > 1
+        # Which questions are answered falsely shows on the way only: no flow is known beforehand.
+        self._mixed = 0 < failed < len(surveyed) or Sign.FORGED in found
         runs = await self._runs(found, self._datagram_run)
         if self._spoilt:
             return None
@@ -76,7 +79,7 @@ class Walk(Streams):
         assert self.words.trigger is not None
         with Datagrams(self.address, self.port, self.source) as flow:
             seen = await self._shoot(flow, self.words.trigger, FULL)
-            alive = await self._alive(flow)
+            alive = await self._lives_on(flow, seen)
             self.packets += flow.sent
         if alive is False and self._harmless is not None:
             with Datagrams(self.address, self.port, self.source) as flow:
@@ -118,9 +121,7 @@ class Walk(Streams):
                     seen = await self._shoot(flow, self.words.trigger, hops, spread=spread)
                 else:
                     seen = await self._shoot(flow, self.words.trigger, hops, 1)
-                alive = await self._alive(flow) if Sign.CUT in signs else None
-                if seen.answers and not alive:
-                    alive = None  # the server has it, and may itself take the flow for another's
+                alive = await self._lives_on(flow, seen) if Sign.CUT in signs else None
                 return Probed(seen, control, alive, self._forged(seen, answered))
 
             answered = controls[distance].answers if distance else []
@@ -150,7 +151,7 @@ class Walk(Streams):
             surveyed.append(bool((await self._reach()).answers))
         if all(surveyed):
             return Report(Word.NOTHING, method)
-        self._some = any(surveyed)  # balanced by flow, and filtered on some paths only
+        self._some = self._mixed = any(surveyed)  # filtered on some paths only
         signs = frozenset({Sign.SILENCE, Sign.RESET, Sign.REFUSED})
         runs = await self._runs(signs, self._address_run)
         report = self._judge(method, signs, runs)

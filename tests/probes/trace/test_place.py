@@ -167,3 +167,10 @@ def test_whatever_routers_keep_to_themselves_the_filter_is_within(hop, kind, sil
     assert found is not None
     assert found.low <= hop
     assert found.high is None or found.high > hop
+
+
+def test_a_few_flows_that_pass_say_little_where_others_do_not():
+    passed = [Run(port, {}, SERVER, False) for port in range(ENOUGH)]
+    assert settled(passed, DROP)
+    assert not settled(passed, DROP, mixed=True)
+    assert settled([*passed, *passed, *passed], DROP, mixed=True)
