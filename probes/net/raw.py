@@ -86,8 +86,8 @@ class _Open:
     acknowledged: int
     window: int
     timestamp: list[int]
-    rtt: float | None
-    server: Captured | None
+    rtt: float
+    server: Captured
 
 
 class Raw:
@@ -199,7 +199,7 @@ class Raw:
                 sock.send(data[:1])
             except OSError as error:
                 seen.reset = error.errno in RESETS
-            deadline = time.monotonic() + max(wait, 3 * (opened.rtt or 0.0) + 0.1)
+            deadline = time.monotonic() + max(wait, 3 * opened.rtt + 0.1)
             told = 0
             while True:
                 found = Seen(acked=tcp_info(sock).bytes_acked >= 1)
@@ -211,26 +211,29 @@ class Raw:
                     break
                 if found.reset and not told:
                     # The router's word on the same packet tells who stands beside the path.
-                    told, deadline = 1, min(deadline, time.monotonic() + (opened.rtt or 0.1))
+                    told, deadline = 1, min(deadline, time.monotonic() + opened.rtt)
                 await self._more(min(_POLL, left))
             if reached is not None:
                 self._order(opened, port, reached, FULL, "R", b"")
         return found
 
     async def _opened(self, mark: int, own: int) -> _Open | None:
+        """The connection whose SYN is the newest since then. What is left of the one before it on
+        the same port may be told late."""
         until = time.monotonic() + _LATE
         while time.monotonic() < until:
             syn = server = None
             for one in self._since(mark, own):
                 if one.out and one.flags == "S":
-                    syn = one
-                elif not one.out and one.flags == "SA":
+                    syn, server = one, None
+                elif syn is None:
+                    continue
+                elif not one.out and one.flags == "SA" and _follows(syn, one.rest["ack"]):
                     server = one
-                elif one.out and one.flags == "A" and not one.rest["length"]:
+                elif server and one.out and one.flags == "A" and _follows(syn, one.rest["seq"]):
                     stamps = [v for name, v in one.rest["options"] if name == "Timestamp"]
-                    rtt = server.at - syn.at if syn and server else None
-                    if rtt is not None:
-                        self.fastest = min(rtt, self.fastest or rtt)
+                    rtt = server.at - syn.at
+                    self.fastest = min(rtt, self.fastest or rtt)
                     seq, ack = one.rest["seq"], one.rest["ack"]
                     window = one.rest["window"]
                     stamp = stamps[0] if stamps else []
@@ -325,6 +328,10 @@ class Raw:
                 await self._came.wait()
         except TimeoutError:
             pass
+
+
+def _follows(syn: Captured, number: int) -> bool:
+    return number == (int(syn.rest["seq"]) + 1) % _MODULUS
 
 
 def _report(one: Captured, seen: Seen) -> None:
