@@ -174,7 +174,12 @@ class AdHoc:
             work = self._ask(question, check, limit, pinned)
             at, task = now, asyncio.create_task(work)
             self._answers[key] = at, task
-        made = await asyncio.shield(task)
+        try:
+            made = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            return ProbeAnswer(503, "stopped: the agent pauses, reads its configuration, or ends")
         age = max(0.0, time.monotonic() - at - made.seconds)
         return dataclasses.replace(made, age=age if now > at else 0.0)
 

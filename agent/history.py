@@ -122,7 +122,8 @@ class History:
         self.configure(limits, interval)
 
     def configure(self, limits: Limits | None, interval: float) -> None:
-        """For now and what comes."""
+        """What to keep, and the pace of rounds, from now on; with the first limits it goes on where
+        the agent before ended."""
         self.limits, self.interval = limits, interval
         if limits is not None and not self._recalled:
             self._recalled = True
@@ -275,8 +276,9 @@ class History:
         for o in named.values():
             if o.id in own or stored.get(o.id) is o:
                 continue
-            new = o.contrast is not None and o.id not in stored and judged.known is not None
-            (own if new and o in judged.known.contrasts else also)[o.id] = o  # type: ignore[union-attr] # as asked
+            new = o.contrast is not None and o.id not in stored
+            asked = judged.known.contrasts if judged.known is not None else ()
+            (own if new and o in asked else also)[o.id] = o
         chain.stored = named | own
         return to_record(judged, told, self._versions()), list(also.values())
 

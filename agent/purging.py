@@ -80,4 +80,4 @@ def _ask(folder: Path, waits: float) -> None:
             raise NotPurged(
                 "the agent holds the state folder and has not done it (see its log): stop it first"
             )
-        time.sleep(_LOOK)
+        time.sleep(_LOOK)  # the agent takes the marker away; nothing tells another process of it

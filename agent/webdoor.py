@@ -154,7 +154,7 @@ class WebDoor:
             said = json.loads(frame)
             number = int(said["number"])
             answer = replace(await self._probe(said), number=number)
-        except Exception:
+        except Exception:  # a bug, which costs one request only
             log.exception("bug in /probe")
             answer = ProbeAnswer(500, "a bug in the agent; its log has more", number)
         if not writer.is_closing():

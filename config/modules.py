@@ -65,20 +65,7 @@ Module: Any = Annotated[Union[tuple(_MODELS.values())], Field(discriminator="pro
 
 def module_probe(module: Any, url: str, resolver: str) -> Any:
     """The probe of a module, for a target that is this URL or resolver. Raises ValueError."""
-    probe = KINDS[module.probe]
-    names = set(probe.__dataclass_fields__)
-    place = {key: text for key, text in (("url", url), ("resolver", resolver)) if key in names}
-    return build_probe(_With(module, place), probe)
-
-
-class _With:
-    """A module's options, and the place beside them."""
-
-    def __init__(self, module: Any, place: Mapping[str, str]) -> None:
-        self._module, self._place = module, place
-
-    def __getattr__(self, name: str) -> Any:
-        return self._place[name] if name in self._place else getattr(self._module, name)
+    return build_probe(module, KINDS[module.probe], url=url, resolver=resolver)
 
 
 def _needs_nothing(kind: str) -> bool:

@@ -23,8 +23,9 @@ def options_of(probe: type, forms: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def build_probe(target: Any, probe: Any) -> Any:
-    """The probe with its options as ``target`` has them. Raises ValueError."""
-    return probe(
-        **{option.name: getattr(target, option.name) for option in dataclasses.fields(probe)}
-    )
+def build_probe(target: Any, probe: Any, **instead: Any) -> Any:
+    """The probe with its options as ``target`` has them, or those of ``instead``; what it has no
+    option for there counts for nothing. Raises ValueError."""
+    names = [option.name for option in dataclasses.fields(probe)]
+    given = {n: instead[n] if n in instead else getattr(target, n) for n in names}
+    return probe(**given)

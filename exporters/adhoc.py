@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -171,8 +171,4 @@ def debug(answer: ProbeAnswer) -> str:
 
 
 def _shown(value: object) -> str:
-    return (
-        ", ".join(map(str, value))
-        if isinstance(value, Sequence | tuple) and not isinstance(value, str)
-        else str(value)
-    )
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

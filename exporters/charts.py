@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from exporters.history import Point, Segment
-from probes.model import Status
+from exporters.history import WORST, Point, Segment
 
 HOUR, DAY = 3600.0, 86400.0
 WIDTH, HEIGHT = 1000, 100
 """Of a path's coordinates."""
 BARS = 240
 """Of one timeline at most; where there is more, the worst of each piece is shown."""
-_WORST = (Status.UNKNOWN, Status.OK, Status.DEGRADED, Status.UNREACHABLE, Status.BLOCKED)
 _EDGE = 7.0
 """Percent of the width within which a label would be cut."""
 
@@ -80,7 +78,7 @@ def _coarse(segments: Sequence[Segment], since: float, until: float) -> list[Seg
         last = math.ceil((s.until - since) / piece)
         for number in range(int((s.since - since) / piece), min(last, BARS)):
             known = worst.get(number)
-            if known is None or _WORST.index(s.status) > _WORST.index(known.status):
+            if known is None or WORST.index(s.status) > WORST.index(known.status):
                 worst[number] = s
     made: list[Segment] = []
     for number, s in sorted(worst.items()):

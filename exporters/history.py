@@ -38,7 +38,8 @@ CHAIN = 250
 LOOKED_THROUGH = 400
 """Rounds that are looked through at most for a target's last failures."""
 _SURE = list(Certainty)
-_WORST = [Status.UNKNOWN, Status.OK, Status.DEGRADED, Status.UNREACHABLE, Status.BLOCKED]
+WORST = [Status.UNKNOWN, Status.OK, Status.DEGRADED, Status.UNREACHABLE, Status.BLOCKED]
+"""The statuses, each worse than the one before."""
 
 
 class NoHistory(Exception):
@@ -404,7 +405,7 @@ def _outage(bad: Sequence[Segment], until: float | None) -> Outage:
         channel=told.channel,
         since=bad[0].since,
         until=until,
-        status=max((s.status for s in bad), key=_WORST.index),
+        status=max((s.status for s in bad), key=WORST.index),
         mechanism=told.mechanism,
         certainty=told.certainty,
         confidence=told.confidence,

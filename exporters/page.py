@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -118,14 +118,14 @@ def _line(d: Diagnosis, past: Remembered, since: float, now: float) -> Line:
 
 def shares(segments: Iterable[Segment]) -> str:
     """How much of its time a channel was what, the longest first; "" of nothing."""
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     for s in segments:
         unknown = s.status is Status.UNKNOWN
-        spent["not known" if unknown else str(s.status)] += s.until - s.since  # type: ignore[assignment] # a Counter of seconds
+        spent["not known" if unknown else str(s.status)] += s.until - s.since
     total = sum(spent.values())
     return ", ".join(
         f"{status} {percent(seconds / total)} ({lasted(seconds)})"
-        for status, seconds in spent.most_common()
+        for status, seconds in sorted(spent.items(), key=lambda it: -it[1])
         if seconds > 0
     )
 

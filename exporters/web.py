@@ -99,12 +99,6 @@ class Endpoints:
 
     async def probe(self, request: Request) -> Response:
         """As blackbox_exporter's: 200 whenever something was measured."""
-        # A page in a browser must not make this host ask anybody anything.
-        if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") not in (
-            "none",
-            "same-origin",
-        ):
-            return PlainTextResponse("not from a web page\n", 403)
         said: dict[str, object] = {
             name: request.query_params.get(name, "") for name in ("module", "target", "hostname")
         }
@@ -122,9 +116,6 @@ class Endpoints:
         return Response(body, media_type=None, headers={"Content-Type": content_type})
 
     async def reload_now(self, request: Request) -> Response:
-        # A browser sends Origin with every cross-site POST; no scraper or shell does.
-        if "origin" in request.headers:
-            return PlainTextResponse("not from a web page\n", 403)
         if not self._settings.allow_reload:
             return PlainTextResponse("web.allow_reload is off; SIGHUP works\n", 403)
         answer = await self._reload()
@@ -172,18 +163,25 @@ class KnownHosts:
                 refusal = PlainTextResponse("unknown host; see web.hosts\n", 421)
                 await refusal(scope, receive, send)
                 return
-            if _of_another_page(scope["headers"]):
+            if _of_another_page(scope["headers"], scope["path"]):
                 await PlainTextResponse("not from a web page\n", 403)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _of_another_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Browsers say so (Fetch Metadata, W3C); scrapers and shells say nothing."""
+def _of_another_page(headers: Iterable[tuple[bytes, bytes]], path: str) -> bool:
+    """Browsers say so (Fetch Metadata, W3C; Origin with whatever changes something); scrapers and
+    shells say nothing. A followed link may show what there is, and make this host ask nobody."""
     said = dict(headers)
+    if b"origin" in said:
+        return True
     if said.get(b"sec-fetch-site", b"none") in (b"none", b"same-origin"):
         return False
-    return (said.get(b"sec-fetch-mode"), said.get(b"sec-fetch-dest")) != (b"navigate", b"document")
+    followed = (said.get(b"sec-fetch-mode"), said.get(b"sec-fetch-dest")) == (
+        b"navigate",
+        b"document",
+    )
+    return not followed or path == "/probe"
 
 
 def _with_headers(send: Send) -> Send:

@@ -12,6 +12,7 @@ import pytest
 from agent.replay import Counted, replay
 from exporters.history import History
 from tests.agent.line import RELAYS, Line
+from tests.probes.programs import missing
 
 SIZE = 640 * 1024
 
@@ -23,7 +24,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
     if os.getuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting needs root")
+        missing("root, to mount a file system")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

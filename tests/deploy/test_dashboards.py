@@ -12,9 +12,7 @@ import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -24,6 +22,7 @@ from exporters import prometheus
 from exporters.feed import TargetFigures, record
 from probes.model import Diagnosis, Status
 from scripts import dashboards
+from tests.deploy.scraped import metrics
 from tests.exporters import building
 from tests.exporters.test_streams import MEDIA, run
 from tests.probes.programs import need
@@ -88,31 +87,6 @@ def everything(count: int) -> bytes:
     return prometheus.render(mirror, "text/plain", building.NOW)[0]
 
 
-@contextlib.contextmanager
-def agent() -> Iterator[str]:
-    began = time.monotonic()
-
-    class Metrics(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = everything(1 + round(10 * (time.monotonic() - began)))
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A Prometheus with the shipped rules that has scraped for some seconds."""
@@ -120,12 +94,13 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     program, port = need("prometheus"), closed_port(socket.SOCK_STREAM)
     rules = (ROOT / "deploy" / "prometheus" / "callpath.rules.yml").read_text()
     (folder / "rules.yml").write_text(rules.replace("interval: 15s", "interval: 500ms"))
-    with agent() as place:
+    began = time.monotonic()
+    with metrics(lambda: everything(1 + round(10 * (time.monotonic() - began)))) as scraped:
         (folder / "prometheus.yml").write_text(
             "global: {scrape_interval: 500ms, scrape_timeout: 500ms}\n"
             "rule_files: [rules.yml]\n"
             "scrape_configs:\n"
-            f'  - {{job_name: callpath, static_configs: [{{targets: ["{place}"]}}]}}\n'
+            f'  - {{job_name: callpath, static_configs: [{{targets: ["127.0.0.1:{scraped}"]}}]}}\n'
         )
         command = [
             program, f"--config.file={folder / 'prometheus.yml'}",
@@ -154,9 +129,12 @@ def _until(client: httpx.Client, expression: str) -> None:
 
 
 def _ask(client: httpx.Client, expression: str) -> list[Any]:
-    answer = client.get(f"/api/v1/query?query={urllib.parse.quote(expression)}").json()
-    assert answer["status"] == "success", (expression, answer)
-    return list(answer["data"]["result"])
+    answer = client.get(f"/api/v1/query?query={urllib.parse.quote(expression)}")
+    if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        return []  # it is starting, and says so in words
+    told = answer.json()
+    assert told["status"] == "success", (expression, told)
+    return list(told["data"]["result"])
 
 
 @pytest.mark.parametrize("expression", QUERIES.values(), ids=QUERIES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import subprocess
@@ -10,14 +11,14 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporters import prometheus
+from tests.deploy.scraped import metrics
 from tests.exporters import building
 from tests.probes.programs import need
 from tests.probes.servers import closed_port
@@ -26,31 +27,15 @@ ROOT = Path(__file__).parents[2]
 VANTAGES = ("tehran-1", "moscow-2")
 
 
-@contextlib.contextmanager
-def metrics() -> Iterator[int]:
+def counted() -> Callable[[], bytes]:
     """An agent's /metrics with a counter that grows by each scrape, so that every one is told."""
-    scrapes = iter(range(1, 1_000_000))
+    scrapes = itertools.count(1)
 
-    class Metrics(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            agent = building.agent_figures(sent_bytes=next(scrapes))
-            body = prometheus.render(building.mirror(agent=agent), "text/plain")[0]
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def made() -> bytes:
+        agent = building.agent_figures(sent_bytes=next(scrapes))
+        return prometheus.render(building.mirror(agent=agent), "text/plain")[0]
 
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
+    return made
 
 
 class Uplink:
@@ -152,7 +137,7 @@ def test_nothing_is_lost_while_the_uplink_is_cut(tmp_path: Path, cut: float) -> 
             )
         )  # fmt: skip
         for name in VANTAGES:
-            agent = stack.enter_context(metrics())
+            agent = stack.enter_context(metrics(counted()))
             file = sent_by_a_vantage(tmp_path, name, agent, uplink.port)
             stack.enter_context(
                 started(

@@ -135,6 +135,14 @@ def client(answers: list[dict[str, object]]) -> httpx.AsyncClient:
         ({"Sec-Fetch-Site": "none"}, 200),  # typed into the address bar
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
+        (
+            {
+                "Sec-Fetch-Site": "cross-site",
+                "Sec-Fetch-Mode": "navigate",
+                "Sec-Fetch-Dest": "document",
+            },
+            403,  # a link on somebody's page
+        ),
         ({"Origin": "http://evil.test"}, 403),
         ({"Host": "evil.test"}, 421),
         ({"X-Prometheus-Scrape-Timeout-Seconds": "soon"}, 400),

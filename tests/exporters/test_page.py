@@ -26,18 +26,10 @@ from tests.exporters.building import (
     report,
     update,
 )
-from tests.exporters.test_history import Written
+from tests.exporters.written import Written
 
 NOW = 1_800_000_000.0 + 600.0
 DAY = 86400.0
-
-
-@pytest.fixture
-def written(tmp_path):
-    made = Written(tmp_path / "s")
-    made.span(NOW - 40 * DAY, NOW)
-    yield made
-    made.db.close()
 
 
 @pytest.fixture

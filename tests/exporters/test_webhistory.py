@@ -11,18 +11,9 @@ import pytest
 from exporters.mirror import Mirror
 from exporters.web import WebSettings, application
 from exporters.webhistory import MOST, parse
-from tests.exporters.test_history import Written
 
 NOW = 1_800_000_000.0
 DAY = 86400.0
-
-
-@pytest.fixture
-def written(tmp_path):
-    made = Written(tmp_path / "s")
-    made.span(NOW - 40 * DAY, NOW)
-    yield made
-    made.db.close()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from exporters.mirror import Mirror
 from exporters.web import WebSettings
 from probes.model import Status
 from tests.exporters.building import SCRIPT, diagnosis, finding, report, update
-from tests.exporters.test_history import Written
+from tests.exporters.written import Written
 from tests.pages.browser import browser
 from tests.pages.serving import serving
 from tests.probes.programs import in_namespace, need
