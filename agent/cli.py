@@ -293,6 +293,10 @@ def trace(
     loaded = _load_here(config)
     try:
         limit = parse_duration(lasts)
+        if limit <= 0:
+            raise UsageProblem("--for: a trace needs time")
+        if asn_file:
+            asn_file.open().close()  # rather now than after minutes
         options = parse_options(context.args)
         asked = tracing.trace(loaded, kind, target, options, limit=limit, tell=tell)
         traced = asyncio.run(asked)

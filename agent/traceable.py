@@ -9,7 +9,7 @@ from agent.diagnosis import Evidence, works
 from agent.tracedoor import Order
 from config.model import TargetConfig
 from probes.model import Diagnosis, Finding, Mechanism, Observation, Role, Step, Target
-from probes.net.address import is_bogon, parse
+from probes.net.address import is_bogon, parse, prefix_of
 
 SURE_OF = frozenset(
     {
@@ -50,6 +50,7 @@ _KINDS = {
 _DATAGRAMS = ("stun", "turn", "dtls", "quic", "reflector", "dns")
 _MORE = ("header", "transport", "dress")
 _DNS_PORT = 53
+_MOST_CONTROLS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ def choose(
     ]
     failed.sort(key=lambda each: each[1].id not in found.evidence)
     for e, seen in failed:
-        order = _order(found, e.config, seen, controls, servers) if may(e.config.target) else None
+        if not may(e.config.target):
+            continue
+        order = _order(found, e.config, seen, evidence, controls, servers)
         if order is not None:
             return Choice(e.config.target, seen, order)
     return None
@@ -103,6 +106,7 @@ def _order(
     found: Finding,
     config: TargetConfig,
     seen: Observation,
+    evidence: Sequence[Evidence],
     controls: Sequence[Evidence],
     servers: Sequence[tuple[str, int]],
 ) -> Order | None:
@@ -131,7 +135,7 @@ def _order(
         name,
         neutral,
         {f: str(v) for f in _MORE if (v := getattr(config.probe, f, None))},
-        _control(kind, ":" in seen.address, controls),
+        _controls(kind, seen.address, evidence, controls),
     )
 
 
@@ -149,17 +153,24 @@ def _kind(config: TargetConfig) -> str:
     return _KINDS.get(probe, "")
 
 
-def _control(kind: str, six: bool, controls: Sequence[Evidence]) -> tuple[str, int] | None:
-    """Somebody else's server of the same family that answers such packets."""
-    wanted = ("stun",) if kind in _DATAGRAMS else ("tls", "tcp", "https")
-    for probe in wanted:
-        for e in controls:
-            if e.config.target.probe != probe or not e.fresh or not e.config.port:
-                continue
-            for o in e.observations:
-                if o.works and o.address and (":" in o.address) == six:
-                    return o.address, e.config.port
-    return None
+def _controls(
+    kind: str, address: str, evidence: Sequence[Evidence], controls: Sequence[Evidence]
+) -> tuple[tuple[str, int, bool], ...]:
+    """Who answers such packets, of the same family: the address's neighbours, then strangers."""
+    wanted = ("stun",) if kind in _DATAGRAMS else ("tls", "tcp", "https", "mtproto", "noise")
+    found = [
+        (o.address, e.config.port, prefix_of(o.address) == prefix_of(address))
+        for probe in wanted
+        for e in (*evidence, *controls)
+        if e.config.target.probe == probe and e.fresh and e.config.port
+        if str(getattr(e.config.probe, "transport", "")) not in ("tcp", "tls") or probe != "stun"
+        for o in e.observations
+        if o.works and o.address and o.address != address
+        if (":" in o.address) == (":" in address)
+        if e in controls or prefix_of(o.address) == prefix_of(address)
+    ]
+    found.sort(key=lambda each: not each[2])
+    return tuple(dict.fromkeys(found))[:_MOST_CONTROLS]
 
 
 def _neutrals(controls: Sequence[Evidence]) -> Iterator[str]:

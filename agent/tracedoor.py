@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -28,8 +28,9 @@ _WORDS = (_FOUND, "no_interference", "dead_server", "unclear")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to say to whom (probes/trace/words.py has the kinds). ``control``: another place that
-    answers such packets, address and port; ``more``: of the kind."""
+    """What to say to whom (probes/trace/words.py has the kinds). ``controls``: other places that
+    answer such packets: address, port, and does it stand near; ``sure``: a verdict says that the
+    target is acted upon; ``more``: of the kind."""
 
     kind: str
     address: str
@@ -37,7 +38,8 @@ class Order:
     name: str = ""
     neutral: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
-    control: tuple[str, int] | None = None
+    controls: Sequence[tuple[str, int, bool]] = ()
+    sure: bool = True
     source: Source = field(default_factory=Source)
     asn_file: str = ""
     limit: float = LIMIT

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.net.address import Source, parse
-from probes.trace.common import Report
+from probes.trace.common import Control, Report
 from probes.trace.walk import Walk
 from probes.trace.words import NEUTRAL, Words, words
 
@@ -47,13 +47,13 @@ async def carry_out(order: Mapping[str, Any]) -> dict[str, Any]:
     """Raises KeyError, TypeError and ValueError for what is no order of ours."""
     more = order["more"]
     said = words(order["kind"], order["name"], order["neutral"] or NEUTRAL, **more)
-    control = order["control"]
     walk = Walk(
         said,
         order["address"],
         order["port"],
         Source(**order["source"]),
-        (control[0], control[1]) if control else None,
+        [Control(*each) for each in order["controls"]],
+        order["sure"],
         order["limit"],
     )
     size = _size(said)

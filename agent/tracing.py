@@ -5,6 +5,7 @@ A trace is for the research profile: no app sends packets that run out on the wa
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,24 +14,30 @@ from pathlib import Path
 from typing import Any
 
 from agent.byhand import UsageProblem
+from agent.case import within
 from agent.checks import environment
 from config.model import Config, TargetConfig
 from config.values import parse_host, parse_name
-from probes.model import Family
+from probes.model import Family, Role
 from probes.net import resolver
-from probes.net.address import is_bogon, parse
+from probes.net.address import is_bogon, parse, prefix_of
 from probes.net.environment import Environment
 from probes.net.raw import Raw, RawMissing, capable
-from probes.trace.common import MOST_PACKETS, Report, Word
+from probes.trace.common import MOST_PACKETS, Control, Report, Word
 from probes.trace.teardown import judged
 from probes.trace.walk import Walk
 from probes.trace.words import NEUTRAL, Words, kinds, words
+from probes.wire.text import clean
 
 PRIVATE = "private"
 """Instead of the address of a router within the vantage's own network."""
 SHOWN = 20
 """Teardowns."""
-_CONTROLS = {"udp": ("stun", "dtls", "dns"), "tcp": ("tls", "tcp", "https")}
+_CONTROLS = {"udp": ("stun",), "tcp": ("tls", "tcp", "https", "mtproto", "noise")}
+_MOST_NAMES = 12
+"""Of an owner's, that are looked up for a neighbour."""
+_STRANGERS = 2
+_LONGEST_NAME = 80
 _OPTIONS = {"name", "neutral", "control", "server", "address", "header", "transport", "dress"}
 
 
@@ -67,7 +74,7 @@ async def trace(
     known = _known(config, target)
     said = _words(kind, target, known, options)
     address, port = await _place(env, kind, target, known, options)
-    control = await _control(config, env, said, address, options.get("control", ""))
+    controls = await _controls(config, env, said, address, options.get("control", ""))
     tell(f"to {address} port {port}, at most {MOST_PACKETS} packets")
     async with AsyncExitStack() as stack:
         raw, missing = None, ""
@@ -75,8 +82,14 @@ async def trace(
             raw = await stack.enter_async_context(Raw(address, env.source))
         except RawMissing as error:
             missing = str(error)
-        walk = Walk(said, address, port, env.source, control, limit, tell, raw)
-        report = await walk.trace()
+        walk = Walk(said, address, port, env.source, controls, False, limit, tell, raw)
+        try:
+            report = await walk.trace()
+        except RawMissing as error:
+            tell(f"{error}: begun again without")
+            missing = str(error)
+            walk = Walk(said, address, port, env.source, controls, False, limit, tell)
+            report = await walk.trace()
         quotes = raw.quotes() if raw else {}
     return Traced(kind, target, address, port, report, missing, quotes)
 
@@ -132,8 +145,8 @@ async def _place(
 
 
 async def _address(env: Environment, host: str) -> str:
-    if parse(host):
-        return host
+    if literal := parse(host):
+        return str(literal)
     found = await resolver.lookup(env, host, Family.ANY, ())
     if not found.addresses:
         raise UsageProblem(f"{host}: no address; give one by --address")
@@ -153,25 +166,57 @@ def host_port(target: str) -> tuple[str, int]:
         raise UsageProblem(f"{target}: give host:port, or messenger/target") from None
 
 
-async def _control(
+async def _controls(
     config: Config, env: Environment, said: Words, address: str, given: str
-) -> tuple[str, int] | None:
-    """Somebody else's server of the same family that takes such packets."""
+) -> list[Control]:
+    """Servers of the same family that take such packets: the address's neighbours, then strangers,
+    or the one that is ``given``."""
     if given:
         host, port = host_port(given)
-        return await _address(env, host), port
-    six = ":" in address
-    for kind in _CONTROLS[said.transport][: 1 if said.transport == "udp" else None]:
-        for one in config.controls:
-            if one.target.probe == kind and one.port:
-                for literal in (*one.addresses, *((one.host,) if parse(one.host) else ())):
-                    if (":" in literal) == six:
-                        return literal, one.port
-                found = await resolver.lookup(env, one.host, Family.ANY, ())
-                for literal in found.addresses:
-                    if (":" in literal) == six:
-                        return literal, one.port
-    return None
+        other = await _address(env, host)
+        return [Control(other, port, prefix_of(other) == prefix_of(address))]
+    kinds = _CONTROLS[said.transport]
+    owner = [m for m in config.messengers if within(address, m.owner_prefixes)]
+    owners = [t for m in owner for t in m.targets]
+    found = [
+        Control(other, one.port, near=True)
+        for one, others in await _places(env, _asked_so(owners, kinds)[:_MOST_NAMES])
+        for other in others
+        if other != address and prefix_of(other) == prefix_of(address)
+    ]
+    asked = _asked_so(config.controls, kinds)
+    home = _asked_so(
+        [one for one in config.controls if one.role is Role.DOMESTIC], _CONTROLS["tcp"]
+    )
+    abroad = [one for one in asked if one.role not in (Role.DOMESTIC, Role.PORTAL)]
+    strangers = [*abroad[:_STRANGERS], *home[:_STRANGERS]]
+    for one, others in await _places(env, strangers):
+        alike = [other for other in others if (":" in other) == (":" in address)]
+        found += [Control(o, one.port, home=one.role is Role.DOMESTIC) for o in alike[:1]]
+    return list(dict.fromkeys(found))
+
+
+def _asked_so(targets: Sequence[TargetConfig], kinds: Sequence[str]) -> list[TargetConfig]:
+    """Those that such a packet may be sent to, one of each place."""
+    fit = [
+        one
+        for kind in kinds
+        for one in targets
+        if one.target.probe == kind and one.port and one.host
+        if kind != "stun" or getattr(one.probe, "transport", "udp") == "udp"
+    ]
+    return list({(one.host, one.addresses, one.port): one for one in fit}.values())
+
+
+async def _places(
+    env: Environment, targets: Sequence[TargetConfig]
+) -> list[tuple[TargetConfig, Sequence[str]]]:
+    async def place(one: TargetConfig) -> Sequence[str]:
+        if one.addresses or parse(one.host):
+            return one.addresses or (one.host,)
+        return (await resolver.lookup(env, one.host, Family.ANY, ())).addresses
+
+    return list(zip(targets, await asyncio.gather(*map(place, targets)), strict=True))
 
 
 # --- what it says ------------------------------------------------------------------------------
@@ -252,6 +297,7 @@ def sentence(traced: Traced) -> str:
     where = f"between hop {low} and hop {high}" if high else f"behind hop {low}"
     if low == 0:
         where = "before the first router" if high == 1 else f"within the first {high} hops"
+        where = "somewhere on the way" if high is None else where
     if place.caught < place.flows:
         where += f", for {place.caught} of {place.flows} connections"
     done = " and ".join(_DONE[sign] for sign in sorted(report.signs, key=list(_DONE).index)[:1])
@@ -295,13 +341,15 @@ def _range(line: str) -> tuple[Any, Any, str]:
     parts = line.rstrip("\n").split("\t") if line.count("\t") >= 4 else line.split(None, 2)
     if len(parts) >= 5:
         first, last = ipaddress.ip_address(parts[0]), ipaddress.ip_address(parts[1])
-        return first, last, f"AS{int(parts[2])} {parts[4]}".strip()
+        return first, last, clean(f"AS{int(parts[2])} {parts[4]}".strip(), _LONGEST_NAME)
+    if not parts:
+        raise ValueError("an empty line")
     network = ipaddress.ip_network(parts[0])
     asn = int(parts[1].upper().removeprefix("AS")) if len(parts) > 1 else -1
     if asn < 0:
         raise ValueError(line)
     name = parts[2].strip() if len(parts) > 2 else ""
-    return network[0], network[-1], f"AS{asn} {name}".strip()
+    return network[0], network[-1], clean(f"AS{asn} {name}".strip(), _LONGEST_NAME)
 
 
 def known_kinds() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +15,8 @@ _HERE = "this host"
 
 def draw(told: Mapping[str, Any]) -> None:
     """A line per hop, from this host to the server, with the place marked."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has but ASCII
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     interval = told["interval"]
     low, high = (interval["low"], interval["high"]) if interval else (None, None)

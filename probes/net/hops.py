@@ -29,6 +29,9 @@ _GRACE = 0.02
 """A reset from nearer may come a little after a farther router's word."""
 RESETS = {errno.ECONNRESET, errno.ECONNREFUSED, errno.EPIPE}
 EXPIRED_4, EXPIRED_6 = (2, 11), (3, 3)  # origin and ICMP type: RFC 792, RFC 4443 section 3.3
+UNREACHABLE_4, UNREACHABLE_6 = (3, {0, 1, 5, 6, 7, 8, 11, 12}), (1, {0, 3})
+"""ICMP type and codes of who knows no way, or no such host: RFC 1812 section 5.2.7.1, RFC 4443
+section 3.1. The other codes say that it is not wanted."""
 
 
 class Answer(NamedTuple):
@@ -59,11 +62,13 @@ class Teardown(NamedTuple):
 @dataclass(slots=True)
 class Seen:
     """What came of one packet. ``expired``: the router at which it ran out; ``refused``: who said
-    that it may not pass, or not reach; ``acked``: what was sent before it on the same connection
+    that it may not pass, or not reach; ``unreachable``: that it knows no way or no such host, which
+    no filter need say; ``acked``: what was sent before it on the same connection
     was acknowledged, None where that is not known; ``seconds`` until the first of these."""
 
     expired: str = ""
     refused: str = ""
+    unreachable: bool = False
     reset: bool = False
     answers: list[Answer] = field(default_factory=list)
     acked: bool | None = None
@@ -78,6 +83,7 @@ class Seen:
         """With what came of another packet just like it."""
         self.expired = self.expired or other.expired
         self.refused = self.refused or other.refused
+        self.unreachable = self.unreachable or other.unreachable
         self.reset = self.reset or other.reset
         self.answers += other.answers
         self.teardowns += other.teardowns
@@ -170,12 +176,14 @@ def read_error(told: list[tuple[int, int, bytes]], seen: Seen) -> None:
             (socket.IPPROTO_IPV6, datagram.IPV6_RECVERR),
         ):
             continue
-        origin, icmp_type = struct.unpack_from("BB", data, 4)
+        origin, icmp_type, code = struct.unpack_from("BBB", data, 4)
         sender = datagram.icmp_sender(told) or SOMEBODY
         if (origin, icmp_type) in (EXPIRED_4, EXPIRED_6):
             seen.expired = sender
         elif origin in (2, 3) and (origin, icmp_type) != (2, 12):
             seen.refused = sender
+            kind, codes = UNREACHABLE_6 if origin == EXPIRED_6[0] else UNREACHABLE_4
+            seen.unreachable = icmp_type == kind and code in codes
 
 
 class Connections:

@@ -24,6 +24,8 @@ from probes.net.hops import (
     EXPIRED_6,
     FULL,
     RESETS,
+    UNREACHABLE_4,
+    UNREACHABLE_6,
     Answer,
     Connections,
     Enough,
@@ -99,6 +101,7 @@ class Raw:
         self._heard: deque[Captured] = deque(maxlen=_CAPTURED)
         self._numbers = itertools.count()
         self._came = asyncio.Event()
+        self._over = False
         self._quotes: dict[str, set[str]] = {}
 
     async def __aenter__(self) -> Self:
@@ -168,6 +171,7 @@ class Raw:
             if one.protocol == "icmp":
                 self._quotes.setdefault(one.sender, set()).update(told["differs"])
             self._came.set()
+        self._over = True
 
     def quotes(self) -> dict[str, Sequence[str]]:
         """Per router, in what it quoted another packet than was sent."""
@@ -180,7 +184,8 @@ class Raw:
     ) -> Seen | None:
         """On a connection of its own: ``data`` injected with so many hops, its first byte by the
         kernel with all hops behind it. ``acked``: was either acknowledged? The kernel never repeats
-        what it has not sent. None where nobody accepts the connection."""
+        what it has not sent. None where nobody accepts the connection. Raises RawMissing once the
+        process has ended."""
         mark = next(self._numbers)
         with port.bound(self.source, port.own) as sock:
             port.sent += 3
@@ -190,6 +195,8 @@ class Raw:
             except OSError:
                 return None
             opened = await self._opened(mark, port.own)
+            if self._over:
+                raise RawMissing("the tracer's process has ended")
             if opened is None:
                 return None
             seen = Seen(acked=False)
@@ -335,12 +342,12 @@ def _follows(syn: Captured, number: int) -> bool:
 
 
 def _report(one: Captured, seen: Seen) -> None:
-    kind = one.rest["icmp"][0]
+    kind, code = one.rest["icmp"]
     six = ":" in one.sender
     if kind == (EXPIRED_6 if six else EXPIRED_4)[1]:
         seen.expired = one.sender
-    elif kind in ((1,) if six else (3,)):
-        seen.refused = one.sender
+    elif kind == (known := UNREACHABLE_6 if six else UNREACHABLE_4)[0]:
+        seen.refused, seen.unreachable = one.sender, code in known[1]
 
 
 def _teardown(

@@ -54,6 +54,17 @@ class Report:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Another place that answers such packets. ``near``: it stands where the traced address does,
+    so that it is as far away; ``home``: in the vantage's own country, by TCP at least."""
+
+    address: str
+    port: int
+    near: bool = False
+    home: bool = False
+
+
 Tell = Callable[[str], None]
 
 
@@ -62,16 +73,17 @@ OneRun = Callable[[frozenset[Sign]], Awaitable[Run]]
 
 @dataclass(slots=True)
 class Common:
-    """``address`` and ``port`` are the messenger's; ``control``: another place that answers such
-    packets, for a trigger that is the address itself. ``limit``: seconds for all of it; ``raw``: to
-    inject and capture by, where that is permitted; ``pauses``: seconds to wait before a run where a
-    filter remembers the address, by what it does."""
+    """``address`` and ``port`` are the messenger's; ``controls`` are for a trigger that is the
+    address itself, and ``sure``: others have found that it is acted upon. ``limit``: seconds for
+    all of it; ``raw``: to inject and capture by, where that is permitted; ``pauses``: seconds to
+    wait before a run where a filter remembers the address, by what it does."""
 
     words: Words
     address: str
     port: int
     source: Source = field(default_factory=Source)
-    control: tuple[str, int] | None = None
+    controls: Sequence[Control] = ()
+    sure: bool = False
     limit: float = 600.0
     tell: Tell = lambda text: None
     raw: Raw | None = None
@@ -167,7 +179,10 @@ class Common:
         report = self._judge(method, signs, await self._runs(signs, one))
         if not report.runs:
             report.word = Word.UNCLEAR
+            pause = max((self.pauses[sign] for sign in signs if sign in self.pauses), default=0.0)
             report.why = f"a filter remembers the address for longer than {self.limit:g} s"
+            if pause >= self.limit:
+                report.why = f"a filter remembers the address, and {pause:g} s is to be waited"
         return report
 
     async def _forgotten(self, signs: frozenset[Sign], until: float, number: int) -> bool:
@@ -197,7 +212,9 @@ class Common:
     def _judge(self, method: str, signs: frozenset[Sign], runs: list[Run]) -> Report:
         found = place(runs, signs)
         report = Report(Word.FOUND, method, signs, found, runs)
-        if not found.caught:
+        if not runs:
+            report.word, report.why = Word.UNCLEAR, "there was no time for a run"
+        elif not found.caught:
             report.word = Word.UNCLEAR if self._some else Word.NOTHING
             report.why = "some connections are acted upon, none of those that were traced"
         elif found.stretch is None:

@@ -98,7 +98,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``agree`` of ``runs`` found this very stretch; ``caught`` of ``flows`` were acted upon;
+    """``agree`` of ``runs`` allow this very stretch; ``caught`` of ``flows`` were acted upon;
     ``paths``: so many did they take."""
 
     stretch: Stretch | None
@@ -228,9 +228,7 @@ def place(runs: Sequence[Run], signs: frozenset[Sign]) -> Place:
     if not valid:
         return Place(None, Placement.UNKNOWN, 0, len(caught), *counts, routers)
     found = _together(valid)
-    agree = sum(one == found for one in valid)
-    if not agree:
-        agree = Counter(valid).most_common(1)[0][1]
+    agree = sum(_allows(one, found) for one in valid)
     return Place(found, placement(runs, signs, found), agree, len(caught), *counts, routers)
 
 
@@ -241,6 +239,13 @@ def _together(each: Sequence[Stretch]) -> Stretch:
     if high is None or low < high:
         return Stretch(low, high)
     return Stretch(min(one.low for one in each), None if len(highs) < len(each) else max(highs))
+
+
+def _allows(one: Stretch, found: Stretch) -> bool:
+    """Does it say nothing narrower, or elsewhere?"""
+    if one.low > found.low:
+        return False
+    return one.high is None or (found.high is not None and one.high >= found.high)
 
 
 def _paths(each: Sequence[tuple[str, ...]]) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import ipaddress
+import itertools
 import json
 import os
 import random
@@ -124,6 +125,7 @@ class Tracer:
         self.door, self.peer = door, peer
         self.six = ":" in peer
         self.sent: OrderedDict[Key, Any] = OrderedDict()
+        self.datagrams = itertools.count()
 
     def tell(self, what: Described) -> None:
         self.door.sendall(json.dumps(what).encode() + b"\n")
@@ -186,7 +188,7 @@ class Tracer:
             udp = packet[inet.UDP]
             own, port = (udp.sport, udp.dport) if out else (udp.dport, udp.sport)
             if out:
-                self.keep((17, own, port, 0), packet)
+                self.keep((17, own, port, next(self.datagrams)), packet)
             return one | {"protocol": "udp", "own": own, "port": port, "length": len(udp.payload)}
         return None if out else self.quoted(packet, one)
 
@@ -217,7 +219,11 @@ class Tracer:
         own, port, seq = struct.unpack(">HHI", bytes(quote.payload)[:8])
         if protocol not in (6, 17):
             return None
-        sent = self.sent.get((protocol, own, port, seq if protocol == 6 else 0))
+        sent = [
+            packet
+            for kept, packet in self.sent.items()
+            if kept[:3] == (protocol, own, port) and (protocol == 17 or kept[3] == seq)
+        ]
         return one | {
             "protocol": "icmp",
             "icmp": [body[0], body[1]],
@@ -226,7 +232,8 @@ class Tracer:
             "port": port,
             "seq": seq if protocol == 6 else 0,
             "quoted": len(inner),
-            "differs": [] if sent is None else self.differences(sent, quote),
+            # Datagrams of one flow have no number: it quotes the one that is most like it.
+            "differs": min((self.differences(one, quote) for one in sent), key=len, default=[]),
         }
 
     def differences(self, sent: Any, quote: Any) -> list[str]:

@@ -6,25 +6,20 @@ packets take one path where routers balance by flow. interference-methods 3.2, 3
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
-from probes.trace import words
-from probes.trace.common import MANY, SENDS, SPREAD, SURVEYED, Report, Word
-from probes.trace.place import Probed, Run, Sign, acted_upon, is_last, placement
+from probes.net.hops import FULL, Answer, Datagrams, Seen
+from probes.trace.addresses import Addresses
+from probes.trace.common import MANY, SPREAD, SURVEYED, Report
+from probes.trace.place import Probed, Run, Sign
 from probes.trace.streams import Streams
-from probes.trace.sweep import BEHIND, LONGEST, acts, caught, rise, sweep
-from probes.trace.words import Make
-
-SILENT = 1
-"""Routers before a server that does not answer whose own silence leaves it the server's."""
+from probes.trace.sweep import BEHIND, acts, caught, rise, sweep
 
 
 @dataclass(slots=True)
-class Walk(Streams):
+class Walk(Streams, Addresses):
     """A trace of any kind."""
 
     async def trace(self) -> Report:
@@ -142,124 +137,6 @@ class Walk(Streams):
             return False
         known = [answer.data for answer in control]
         return len(bodies) > 1 or any(self.words.forged(one, o) for one in bodies for o in known)
-
-    # --- an address: everything to it is the trigger ---
-
-    async def _addresses(self, method: str) -> Report:
-        surveyed = [bool((await self._reach()).answers) for _ in range(SURVEYED)]
-        while len(surveyed) < MANY and any(surveyed):
-            surveyed.append(bool((await self._reach()).answers))
-        if all(surveyed):
-            return Report(Word.NOTHING, method)
-        self._some = self._mixed = any(surveyed)  # filtered on some paths only
-        signs = frozenset({Sign.SILENCE, Sign.RESET, Sign.REFUSED})
-        runs = await self._runs(signs, self._address_run)
-        report = self._judge(method, signs, runs)
-        shown = {
-            Sign.REFUSED if p.trigger.refused else Sign.RESET if p.trigger.reset else Sign.SILENCE
-            for run in runs
-            for k, p in run.hops.items()
-            if acted_upon(k, p, run.distance, signs)
-        }
-        report.signs = frozenset(shown or {Sign.SILENCE})
-        found = report.place.stretch if report.place else None
-        if report.place and found:
-            report.place = replace(report.place, placement=placement(runs, report.signs, found))
-        if found is None or self._some or not is_last(runs, found.low):
-            return report
-        refusals = {p.trigger.refused for run in runs for p in run.hops.values()} - {""}
-        if refusals == {self.address} or not (refusals or await self._answers_at_all()):
-            distance = next((run.distance for run in runs if run.distance), 0)
-            there = distance and found.low >= distance - 1 - SILENT
-            report.word = Word.SERVER if there else Word.UNCLEAR
-            report.why = "" if there else "it may as well be the server that does not answer"
-        return report
-
-    async def _reach(self) -> Seen:
-        ask, close = self._asker(self.address, self.port)
-        try:
-            return await ask(FULL)
-        finally:
-            close()
-
-    async def _answers_at_all(self) -> bool:
-        """Anything: a filter on one protocol or port lets the others through."""
-        for port in dict.fromkeys((self.port, 443, 80)):
-            tcp = Connections(self.address, port, self.source)
-            seen = await tcp.knock(FULL, 0.9)
-            self.packets += tcp.sent
-            if seen.answers or seen.reset:
-                return True
-        return False
-
-    async def _address_run(self, signs: frozenset[Sign]) -> Run:
-        """The path to the control's address is the control; only what both share counts."""
-        controls: dict[int, Seen] = {}
-        distance = None
-        if self.control is not None:
-            ask, close = self._asker(*self.control, words.stranger)
-            try:
-                controls, distance = await sweep(ask)
-            finally:
-                close()
-        if distance:
-            self._wait = min(max(3 * controls[distance].seconds, 0.25), 0.9)
-        shared = True
-        ask, close = self._asker(self.address, self.port)
-
-        async def trigger(hops: int, control: Seen, first: bool) -> Probed:
-            nonlocal shared
-            seen = await ask(hops)
-            if first and seen.silent and control.expired:
-                await asyncio.sleep(SPREAD)
-                seen = await ask(hops)
-            named = {one.expired for one in (seen, control) if one.expired}
-            shared = shared and len(named) < 2
-            return Probed(seen, control if shared else Seen())
-
-        try:
-            if self._some and (await ask(FULL)).answers:
-                return Run(close(), {}, None, False, controls)
-            last = {} if controls else dict.fromkeys(range(1, LONGEST + 1), Seen())
-            hops = await rise(trigger, controls or last, distance, signs)
-        finally:
-            own = close()
-        return Run(own, hops, distance if shared else None, True, controls if shared else {})
-
-    def _asker(
-        self, address: str, port: int, make: Make | None = None
-    ) -> tuple[Callable[[int], Awaitable[Seen]], Callable[[], int]]:
-        """How to send one packet there with so many hops, and how to end it: packets, own port."""
-        if self.words.transport == "udp":
-            flow = Datagrams(address, port, self.source)
-            make = make or self.words.trigger or words.stranger
-            own = flow.sock.getsockname()[1]
-
-            def end() -> int:
-                self.packets += flow.sent
-                flow.sock.close()
-                return int(own)
-
-            return lambda hops: self._shoot(flow, make, hops, 2 if hops else SENDS), end
-        tcp = Connections(address, port, self.source)
-
-        async def knock(hops: int) -> Seen:
-            seen = Seen()
-            for _ in range(2 if hops else SENDS):
-                mark = self.raw.mark() if self.raw else None
-                seen.merge(await tcp.knock(hops, self._wait))
-                if self.raw and mark and seen.reset:
-                    await asyncio.sleep(0.01)  # the kernel may be told before the tracer is
-                    self.raw.witness(mark, tcp.own, hops, seen)
-                if not seen.silent:
-                    break
-            return seen
-
-        def done() -> int:
-            self.packets += tcp.sent
-            return tcp.own
-
-        return knock, done
 
 
 @dataclass(frozen=True, slots=True)

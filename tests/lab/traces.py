@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from probes.net.raw import Raw
-from probes.trace.common import Report, Word
+from probes.trace.common import Control, Report, Word
 from probes.trace.walk import Walk
 from probes.trace.words import words
 from tests.lab.actions import Action, Drop, Forge, InjectReset, Reject, RewriteToReset
@@ -128,10 +128,21 @@ def _rule(kind: Kind, address: str, name: str, hop: int, more: dict[str, object]
     return Censor(match(**what), kind.action, hop=hop, **{**kind.more, **more})  # type: ignore[arg-type]
 
 
-def _control(lab: Lab, probe: str, version: int) -> tuple[str, int]:
-    sort = "tcp" if probe in ("tcp", "tls") else "stun"
-    found = lab.catalogue.select(messenger="telegram", probe=sort)
-    return next((a, t.port) for t in found for a in t.addresses if (":" in a) == (version == 6))
+def _controls(lab: Lab, kind: Kind, address: str, version: int) -> list[Control]:
+    """A neighbour, as far away in this lab as everybody, and a stranger."""
+    sorts = ("tcp", "tls", "https", "noise") if kind.probe in ("tcp", "tls") else ("stun",)
+
+    def servers(messenger: str) -> list[tuple[str, int]]:
+        return [
+            (a, t.port)
+            for sort in sorts
+            for t in lab.catalogue.select(messenger=messenger, probe=sort)
+            for a in (*t.addresses, *lab.catalogue.names.get(t.host or "", ()))
+            if (":" in a) == (version == 6) and a != address
+        ]
+
+    near = [Control(a, port, near=True) for a, port in servers("whatsapp")[:1]]
+    return near + [Control(a, port) for a, port in servers("telegram")[:1]]
 
 
 def traced(
@@ -159,8 +170,8 @@ def traced(
         async with AsyncExitStack() as stack:
             capture = await stack.enter_async_context(Raw(address)) if raw else None
             said = words(kind.probe, host)
-            control = _control(lab, kind.probe, version)
-            return await Walk(said, address, port, control=control, raw=capture).trace()
+            controls = _controls(lab, kind, address, version)
+            return await Walk(said, address, port, controls=controls, raw=capture).trace()
 
     async def together() -> list[Report]:
         return await asyncio.gather(*(one(name) for name in kinds))

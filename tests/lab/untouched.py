@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probes.trace.common import Word
+from probes.trace.common import Control, Word
 from probes.trace.walk import Walk
 from probes.trace.words import words
 from tests.lab.chance import Loss
@@ -81,16 +81,22 @@ def topology(seed: int) -> Topology:
     )
 
 
-def walks(lab: Lab) -> list[tuple[str, Word, Walk]]:
+def walks(lab: Lab, seed: int) -> list[tuple[str, Word, Walk]]:
     """One of each kind, to who answers and to who does not."""
     stun = _place(lab, "stun", "whatsapp")
     web = lab.catalogue.names[NAME][0], 443
     dead = f"{web[0].rpartition('.')[0]}.9"  # routed, and nobody has it
-    controls = {"udp": _place(lab, "stun", "telegram"), "tcp": _place(lab, "tcp", "telegram")}
+    controls = {
+        "udp": [Control(*_place(lab, "stun", "telegram"))],
+        "tcp": [Control(*_place(lab, "tcp", "telegram"))],
+    }
+    if seed % 2:  # with a neighbour, and without
+        controls["udp"].insert(0, Control(*stun, near=True))
+        controls["tcp"].insert(0, Control(*web, near=True))
 
     def walk(kind: str, place: tuple[str, int]) -> Walk:
         said = words(kind, NAME if kind in ("quic", "tls", "dns") else "")
-        return Walk(said, *place, control=controls[said.transport])
+        return Walk(said, *place, controls=controls[said.transport])
 
     servers = {
         "stun": stun,
@@ -121,7 +127,7 @@ def traced(lab: Lab, seed: int) -> list[Told]:
     lab.world.rules.line(line(seed))
     lab.world.rules.topology(topology(seed))
     try:
-        made = walks(lab)
+        made = walks(lab, seed)
 
         async def together() -> list[Told]:
             reports = await asyncio.gather(*(walk.trace() for _, _, walk in made))

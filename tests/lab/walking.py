@@ -1,8 +1,8 @@
 """A trace with few rights: ``python -m tests.lab.walking JSON`` prints what it found as JSON.
 
-The JSON has ``kind``, ``address``, ``port`` and maybe ``name``, ``control`` and ``pause``, seconds,
-and ``drop``: give up every privilege first. ``walk`` starts it on a lab's line with no capability,
-or with CAP_NET_RAW alone and no-new-privileges, as docs/container.md has it.
+The JSON has ``kind``, ``address``, ``port`` and maybe ``name``, ``controls``, ``pause``,
+seconds, and ``drop``: give up every privilege first. ``walk`` starts it on a lab's line with no
+capability, or with CAP_NET_RAW alone and no-new-privileges, as docs/container.md has it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 from agent.tracing import Traced, document
 from probes.net.raw import Raw, RawMissing
+from probes.trace.common import Control
 from probes.trace.place import Sign
 from probes.trace.walk import Walk
 from probes.trace.words import words
@@ -97,12 +98,12 @@ async def _trace(given: dict[str, Any]) -> dict[str, Any]:
         except RawMissing as error:
             missing = str(error)
         pause = given.get("pause", 0.0)
-        control = tuple(given["control"]) if given.get("control") else None
+        controls = [Control(*each) for each in given.get("controls", ())]
         traced = await Walk(
             words(given["kind"], given.get("name", "")),
             given["address"],
             given["port"],
-            control=control,
+            controls=controls,
             raw=raw,
             pauses={Sign.SILENCE: pause, Sign.RESET: pause},
         ).trace()

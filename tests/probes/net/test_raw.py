@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
-from probes.net.raw import Captured, Raw
+from probes.net.address import Source
+from probes.net.hops import Connections
+from probes.net.raw import Captured, Raw, RawMissing, capable
 
 PORT, HERE, THERE = 40000, "192.0.2.1", "192.0.2.9"
 
@@ -57,3 +60,14 @@ async def test_without_a_whole_handshake_nothing_is_injected(
     raw = Raw(THERE)
     raw._heard.extend(handshake(1, 1000)[:2])
     assert await raw._opened(0, PORT) is None
+
+
+@pytest.mark.skipif(not capable(), reason="needs CAP_NET_RAW")
+async def test_a_process_that_was_killed_is_missed() -> None:
+    async with Raw("127.0.0.9") as one:
+        one._process.kill()
+        await one._process.wait()
+        with socket.create_server(("127.0.0.9", 0)) as server:
+            port = Connections("127.0.0.9", server.getsockname()[1], Source())
+            with pytest.raises(RawMissing):
+                await one.say(port, b"hello", 0, 0.3)

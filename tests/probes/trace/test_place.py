@@ -93,7 +93,8 @@ def test_runs_narrow_each_other_or_cover_what_they_disagree_about():
     assert place([wide, narrow], DROP).stretch == Stretch(3, 4)
     two = place([ran(2, DROP), ran(4, DROP)], DROP)
     assert two.stretch == Stretch(2, 5)
-    assert (two.agree, two.runs) == (1, 2)
+    assert (two.agree, two.runs) == (0, 2), "nobody found all of that"
+    assert place([wide, wide, narrow], DROP).agree == 3, "the wide ones allow it"
 
 
 def test_flows_that_nobody_acts_upon_take_other_paths():

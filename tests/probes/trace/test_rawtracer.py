@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +90,33 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_quotation_is_held_against_the_datagram_that_it_quotes():
+    pytest.importorskip("scapy")
+    from scapy.layers import inet
+
+    from probes.trace.rawtracer import Tracer
+
+    tracer = Tracer.__new__(Tracer)
+    tracer.inet, tracer.peer, tracer.six = inet, "127.0.0.9", False
+    tracer.sent, tracer.datagrams = OrderedDict(), itertools.count()
+
+    def said(text: bytes) -> bytes:
+        head = inet.IP(src="192.0.2.1", dst="127.0.0.9", ttl=1, id=1)
+        return bytes(head / inet.UDP(sport=4000, dport=3478) / text)
+
+    for text in (b"the first one", b"and a second"):
+        tracer.described(inet.IP(said(text)), True)
+
+    def quoted(text: bytes) -> list[str]:
+        outer = inet.IP(src="192.0.2.7", dst="192.0.2.1") / inet.ICMP(type=11)
+        told = tracer.described(inet.IP(bytes(outer / said(text))), False)
+        assert told is not None
+        return list(told["differs"])
+
+    assert quoted(b"the first one") == quoted(b"and a second") == []
+    assert quoted(b"and another!") == ["payload"]
 
 
 def test_it_tells_of_its_peer_s_packets_and_of_no_other_s(started):
