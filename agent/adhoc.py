@@ -48,10 +48,23 @@ _KEPT = 512
 
 _SPECIAL = tuple(
     ipaddress.ip_network(text)
-    for text in ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "100.64.0.0/10")
+    for text in (
+        "::/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b:1::/48",
+        "2001::/32",
+        "2002::/16",
+        "fec0::/10",
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "240.0.0.0/4",
+        "168.63.129.16/32",
+    )
 )
 """More ranges that may lead inside, beside those of probes/net/address.py: IPv4 in IPv6's clothes
-(RFC 4291 2.5.5.1, 8215, 4380, 3056), and a carrier's own (RFC 6598)."""
+(RFC 4291 2.5.5.1, 2765, 8215, 4380, 3056), what was site-local (RFC 3879), a carrier's own (RFC
+6598), the IETF's (RFC 6890; one cloud's metadata), what no one has (RFC 1112), and the address at
+which another cloud's hosts answer their guests."""
 
 
 class Unaskable(Exception):
@@ -110,8 +123,11 @@ class AllowList:
 
 
 def _in(text: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
-    ip = ipaddress.ip_address(text)  # as it is written: parse() takes the clothes off
-    return ip.version == network.version and ip in network
+    """As it is written, or without its clothes, which parse() takes off."""
+    return any(
+        ip is not None and ip.version == network.version and ip in network
+        for ip in (ipaddress.ip_address(text), addresses.parse(text))
+    )
 
 
 def _inside(prefix: Any, *, own: bool = False) -> bool:
