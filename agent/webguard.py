@@ -22,11 +22,6 @@ def guard_of(config: Config) -> Guard:
     return _guard(config.web) if config.web is not None else Guard()
 
 
-def authenticates(config: Config) -> bool:
-    """Does whoever asks have to show who he is?"""
-    return config.web is not None and config.web.authenticates
-
-
 async def watch(
     config: Config, load: Callable[[], Config], replace: Callable[[Guard], None]
 ) -> None:
