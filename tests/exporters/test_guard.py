@@ -18,12 +18,13 @@ from agent import webguard
 from agent.health import is_healthy
 from agent.webdoor import WebDoor, listen
 from config.loader import load
-from config.model import ConfigError
+from config.model import Config, ConfigError
 from exporters.feed import ProbeAnswer, ReloadAnswer
 from exporters.guard import Guard, Guarded
 from tests.exporters.building import update
 from tests.probes.certificates import NAME, Authority
 from tests.probes.programs import need
+from tests.probes.servers import until
 
 PASSWORD = "correct horse"
 
@@ -219,6 +220,33 @@ async def test_a_renewed_certificate_is_served_without_a_restart(
                     await asyncio.sleep(0.1)
         finally:
             watching.cancel()
+
+
+async def test_a_certificate_waits_until_callpath_yaml_is_right_again(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webguard, "POLL", 0.01)
+    monkeypatch.setattr(webguard, "RETRY", 0.05)
+    main = configured(tmp_path, f"{secured(authority)}}}")
+    right, config = main.read_text(), load(main)
+    tries, taken = 0, asyncio.Event()
+
+    def loading() -> Config:
+        nonlocal tries
+        tries += 1
+        return load(main)
+
+    watching = asyncio.create_task(webguard.watch(config, loading, lambda _guard: taken.set()))
+    try:
+        await asyncio.sleep(0)  # it has seen what there is
+        main.write_text("vantage: [")
+        (tmp_path / "web.yml").write_text(f"{secured(Authority(tmp_path / 'b', 'b'))}}}")
+        await until(lambda: tries)
+        main.write_text(right)
+        async with asyncio.timeout(20):
+            await taken.wait()
+    finally:
+        watching.cancel()
 
 
 @pytest.mark.parametrize(
