@@ -41,17 +41,33 @@ LONGEST = 120.0
 REPEAT = 30.0
 """Seconds for which an answer is given again: two Prometheis, or one that is in a hurry, do not
 double what is sent; more than two handshakes a minute with one name trip burst rules."""
-AT_ONCE = 16
 NOT_ALLOWED = "not_allowed"
 """Why an address was not asked: told to whoever asked, and in no metric."""
 _KEPT = 512
 
 _SPECIAL = tuple(
     ipaddress.ip_network(text)
-    for text in ("::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "100.64.0.0/10")
+    for text in (
+        "::/96",
+        "::ffff:0:0:0/96",
+        "64:ff9b:1::/48",
+        "2001::/32",
+        "2002::/16",
+        "fec0::/10",
+        "100.64.0.0/10",
+        "192.0.0.0/24",
+        "240.0.0.0/4",
+        "168.63.129.16/32",
+    )
 )
 """More ranges that may lead inside, beside those of probes/net/address.py: IPv4 in IPv6's clothes
-(RFC 4291 2.5.5.1, 8215, 4380, 3056), and a carrier's own (RFC 6598)."""
+(RFC 4291 2.5.5.1, 2765, 8215, 4380, 3056), what was site-local (RFC 3879), a carrier's own (RFC
+6598), the IETF's (RFC 6890; one cloud's metadata), what no one has (RFC 1112), and the address at
+which another cloud's hosts answer their guests."""
+
+
+_Key = tuple[str, str, str, float]
+"""Module, target, hostname, limit in seconds."""
 
 
 class Unaskable(Exception):
@@ -110,8 +126,11 @@ class AllowList:
 
 
 def _in(text: str, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
-    ip = ipaddress.ip_address(text)  # as it is written: parse() takes the clothes off
-    return ip.version == network.version and ip in network
+    """As it is written, or without its clothes, which parse() takes off."""
+    return any(
+        ip is not None and ip.version == network.version and ip in network
+        for ip in (ipaddress.ip_address(text), addresses.parse(text))
+    )
 
 
 def _inside(prefix: Any, *, own: bool = False) -> bool:
@@ -157,8 +176,8 @@ class AdHoc:
         self._allowed = AllowList(settings.probe_endpoint.allow)
         self._research = settings.profile == "research"
         self._env, self._manners = env, manners
-        self._gate = asyncio.Semaphore(AT_ONCE)
-        self._answers: dict[tuple[str, str, str], tuple[float, asyncio.Task[ProbeAnswer]]] = {}
+        self._gate = asyncio.Semaphore(settings.limits.concurrency)
+        self._answers: dict[_Key, tuple[float, asyncio.Task[ProbeAnswer]]] = {}
 
     async def answer(self, said: Mapping[str, object]) -> ProbeAnswer:
         try:
@@ -166,7 +185,8 @@ class AdHoc:
             check, limit, pinned = self._check(question)
         except Unaskable as error:
             return ProbeAnswer(error.status, str(error))
-        key = (question.module, question.target, question.hostname)
+        # The limit too: what was cut off for one who was in a hurry is no answer for another.
+        key = (question.module, question.target, question.hostname, limit)
         now = time.monotonic()
         at, task = self._answers.get(key, (0.0, None))
         if task is None or now - at > REPEAT or (task.done() and _unusable(task)):
@@ -246,19 +266,21 @@ class AdHoc:
             private=self._allowed.inside if named else (),
         )
         env.courtesy = _Requested(self._manners, self._allowed, env.own, named)
-        started, late = time.monotonic(), False
+        started, begun, late = time.monotonic(), False, False
         measured = Measured((), (), frozenset())
-        async with self._gate:
-            try:
-                async with asyncio.timeout(limit):
-                    if pinned:
-                        measured = await _at(check, env, pinned)
-                    else:
-                        measured = await measure(check, env)
-            except TimeoutError:
-                late = True
-            except NotMeasured as error:
-                measured = Measured((), (error.reason,), frozenset())
+        try:
+            async with asyncio.timeout(limit), self._gate:
+                begun = True
+                if pinned:
+                    measured = await _at(check, env, pinned)
+                else:
+                    measured = await measure(check, env)
+        except TimeoutError:
+            late = begun
+        except NotMeasured as error:
+            measured = Measured((), (error.reason,), frozenset())
+        if not begun:
+            return ProbeAnswer(503, "not measured: too many probes are under way")
         if measured.observations or late:
             return ProbeAnswer(
                 200,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from exporters.guard import Guard, Tls, context
 log = logging.getLogger(__name__)
 
 POLL = 5.0
+RETRY = 60.0
+"""Seconds until files that were not right are read again, though none of them changed: what was
+wrong may be callpath.yaml, or that a file could not be read for a moment."""
 
 
 def guard_of(config: Config) -> Guard:
@@ -22,34 +26,38 @@ def guard_of(config: Config) -> Guard:
     return _guard(config.web) if config.web is not None else Guard()
 
 
-def authenticates(config: Config) -> bool:
-    """Does whoever asks have to show who he is?"""
-    return config.web is not None and config.web.authenticates
-
-
 async def watch(
     config: Config, load: Callable[[], Config], replace: Callable[[Guard], None]
 ) -> None:
     """Hand over a new guard whenever a file of it changes: certificates are renewed every month. A
     file that is not right leaves the old guard in place."""
-    seen = stamps(config)
+    seen = tried = stamps(config)
+    again, said = 0.0, ""
     while True:
         await asyncio.sleep(POLL)
         now = stamps(config)
-        if now == seen:
+        if now == seen or (now == tried and time.monotonic() < again):
             continue
-        seen = now
-        try:
-            fresh = await asyncio.to_thread(load)
-        except ConfigError as error:
-            log.error("web.config_file: the old one stays: %s", error)
+        tried, again = now, time.monotonic() + RETRY
+        fresh, wrong = await asyncio.to_thread(_fresh, load)
+        if fresh is None:
+            if wrong != said:
+                log.error("the old web.config_file stays: %s", wrong)
+            said = wrong
             continue
-        if fresh.web is None or (wrong := problem(fresh)):
-            log.error("the old web.config_file stays: %s", wrong if fresh.web else "it is gone")
-            continue
-        config, seen = fresh, stamps(fresh)
+        config, seen, said = fresh, stamps(fresh), ""
         log.info("web.config_file or a file that it names changed")
         replace(guard_of(fresh))
+
+
+def _fresh(load: Callable[[], Config]) -> tuple[Config | None, str]:
+    """What is configured now; or None, and why it cannot be served."""
+    try:
+        config = load()
+    except ConfigError as error:
+        return None, str(error)
+    wrong = problem(config) if config.web is not None else "it is gone"
+    return (None, wrong) if wrong else (config, "")
 
 
 def problem(config: Config) -> str:

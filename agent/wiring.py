@@ -180,7 +180,7 @@ class Agent:
             {
                 "listen_host": host,
                 "hosts": list(settings.web.hosts),
-                "allow_reload": settings.web.allow_reload or webguard.authenticates(config),
+                "allow_reload": settings.web.allow_reload,
                 "folder": str(self._store.folder) if self._history.limits else "",
             },
             lambda: self._core.everything(),

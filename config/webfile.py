@@ -126,11 +126,6 @@ class WebFile(Strict):
     rate_limit: RateLimit = Field(default_factory=RateLimit)
 
     @property
-    def authenticates(self) -> bool:
-        """Does whoever asks have to show who he is?"""
-        return bool(self.basic_auth_users) or self.wants_certificates
-
-    @property
     def wants_certificates(self) -> bool:
         tls = self.tls_server_config
         return tls is not None and tls.client_auth_type == "RequireAndVerifyClientCert"

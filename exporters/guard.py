@@ -18,8 +18,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 OPEN = ("/-/healthy", "/-/ready")
 """Answered to anybody: a container's health check has no password, and they say one word."""
-_NOBODY = b"$2b$10$1BTl08zFBkVtrXTcKlTgHOxDIwOgObyxme3c8EUeJ/ya3MMkIxifW"
-"""Compared with where there is no such user, so that the answer takes as long."""
 _REMEMBERED = 256
 
 
@@ -48,6 +46,11 @@ class Guard:
     headers: dict[str, str] = field(default_factory=dict)
     interval: float = 0.0
     burst: int = 20
+
+    @property
+    def authenticates(self) -> bool:
+        """Does whoever asks have to show who he is?"""
+        return bool(self.users) or (self.tls is not None and self.tls.required)
 
 
 _VERSIONS = {
@@ -167,13 +170,16 @@ class Guarded:
             return False
         if not colon:
             return False
-        hashed = self._guard.users.get(user.decode(errors="replace"), "").encode()
+        users = self._guard.users
+        hashed = users.get(user.decode(errors="replace"), "").encode()
         seen = hashlib.sha256(b"\0".join((user, hashed, password))).digest()
         if seen in self._known:  # bcrypt takes a twentieth of a second, on purpose
             return True
         async with self._comparing:
-            # bcrypt reads 72 bytes of a password; more of it is an error in the library.
-            same = await asyncio.to_thread(bcrypt.checkpw, password[:72], hashed or _NOBODY)
+            # Where there is no such user, somebody's, so that the answer takes as long. bcrypt
+            # reads 72 bytes of a password; more of it is an error in the library.
+            against = hashed or next(iter(users.values())).encode()
+            same = await asyncio.to_thread(bcrypt.checkpw, password[:72], against)
         if not (same and hashed):
             return False
         if len(self._known) >= _REMEMBERED:

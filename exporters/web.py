@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uvicorn
 from starlette.applications import Starlette
@@ -310,6 +310,8 @@ async def serve(listener: socket.socket, pipe: socket.socket, settings: WebSetti
     if first is None:
         return
     guard: Guard = pickle.loads(first)
+    # Whoever is authenticated may; a file without passwords any more takes that back.
+    settings = replace(settings, allow_reload=settings.allow_reload or guard.authenticates)
     agent, mirror = _Agent(reader, writer), Mirror()
     config = uvicorn.Config(
         Guarded(application(mirror, settings, agent.reload, agent.probe), guard),

@@ -41,6 +41,16 @@ MOVED = (
         ("0.0.0.0/0", "::ffff:10.0.0.1", False, False, False),
         ("::/0", "::ffff:10.0.0.1", False, False, False),
         ("::/0", "2002:7f00:1::1", False, False, False),
+        ("::/0", "::ffff:0:127.0.0.1", False, False, False),
+        ("0.0.0.0/0", "::ffff:100.100.100.200", False, False, False),  # another one's metadata
+        ("0.0.0.0/0", "64:ff9b::6464:64c8", False, False, False),
+        ("example.org", "::ffff:100.100.100.200", False, True, False),
+        ("0.0.0.0/0", "192.0.0.192", False, False, False),
+        ("192.0.0.192", "192.0.0.192", False, False, True),
+        ("0.0.0.0/0", "168.63.129.16", False, False, False),
+        ("example.org", "168.63.129.16", False, True, False),
+        ("0.0.0.0/0", "240.0.0.1", False, False, False),
+        ("::/0", "fec0::1", False, False, False),
         ("::/0", "64:ff9b::7f00:1", False, False, False),
         ("::/0", "64:ff9b:1::7f00:1", False, False, False),
         ("::/0", "::127.0.0.1", False, False, False),
@@ -228,6 +238,32 @@ async def test_a_probe_ends_before_its_scrape(tmp_path):
 
 async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+
+
+async def test_who_is_in_a_hurry_spoils_no_other_answer(tmp_path):
+    async def slowly(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        writer.write(OK)
+        await writer.drain()
+
+    async with tcp_server(slowly) as server:
+        door, target = made(tmp_path, LOOPBACK), f"127.0.0.1:{server.port}"
+        hurried = await ask(door, target, timeout=0.6)
+        patient = await ask(door, target)
+    assert not any(o.ok for o in hurried.observations)
+    assert [o.ok for o in patient.observations] == [True]
+
+
+async def test_waiting_for_its_turn_is_within_its_time(tmp_path):
+    async with tcp_server(_hang) as server:
+        door = made(tmp_path, f"{LOOPBACK}\nlimits: {{concurrency: 1}}")
+        target = f"127.0.0.1:{server.port}"
+        first, second = await asyncio.gather(
+            ask(door, target, timeout=0.8), ask(door, f"{target}/other", timeout=0.7)
+        )
+        assert server.connections == 1
+    assert (first.status, second.status) == (200, 503)
+    assert "too many" in second.text
 
 
 async def test_stopped_it_asks_no_more(tmp_path):

@@ -12,16 +12,19 @@ from pathlib import Path
 import bcrypt
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from agent import webguard
 from agent.health import is_healthy
 from agent.webdoor import WebDoor, listen
 from config.loader import load
-from config.model import ConfigError
+from config.model import Config, ConfigError
 from exporters.feed import ProbeAnswer, ReloadAnswer
+from exporters.guard import Guard, Guarded
 from tests.exporters.building import update
 from tests.probes.certificates import NAME, Authority
 from tests.probes.programs import need
+from tests.probes.servers import until
 
 PASSWORD = "correct horse"
 
@@ -53,7 +56,7 @@ async def serving(main: Path) -> AsyncIterator[tuple[WebDoor, int]]:
     settings: dict[str, object] = {
         "listen_host": "127.0.0.1",
         "hosts": [NAME],
-        "allow_reload": webguard.authenticates(config),
+        "allow_reload": False,
         "folder": "",
     }
     door = WebDoor(listener, settings, update, reload, probe, webguard.guard_of(config))
@@ -108,6 +111,38 @@ async def test_passwords(tmp_path: Path) -> None:
             for header in ("Basic", "Basic !!", "Bearer x", "Basic " + "A" * 2000):
                 seen = await ask.get(f"{url}/metrics", headers={"Authorization": header}, auth=None)
                 assert seen.status_code == 401
+
+
+async def test_without_passwords_any_more_nobody_may_reload(tmp_path: Path) -> None:
+    main = configured(tmp_path, f"basic_auth_users: {{ann: '{hashed()}'}}")
+    async with serving(main) as (door, port), httpx.AsyncClient(trust_env=False) as ask:
+        url = f"http://127.0.0.1:{port}"
+        await get(url)
+        configured(tmp_path, "rate_limit: {burst: 7}")
+        door.replace_guard(webguard.guard_of(load(main)))
+        async with asyncio.timeout(20):
+            while True:
+                if (await get(url, "/metrics")).status_code != 401:
+                    break
+                await asyncio.sleep(0.1)
+        assert (await ask.post(f"{url}/-/reload")).status_code == 403
+
+
+async def test_a_wrong_name_is_compared_at_the_cost_of_a_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the time that the answer takes tells which names there are."""
+    against: list[bytes] = []
+    monkeypatch.setattr(
+        "exporters.guard.bcrypt.checkpw", lambda _password, known: bool(against.append(known))
+    )
+    users = {"ann": hashed()}
+    app = Guarded(PlainTextResponse("in"), Guard(users=users))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://a") as ask:
+        for name in ("ann", "bob"):
+            assert (await ask.get("/metrics", auth=(name, "wrong"))).status_code == 401
+    assert against == [users["ann"].encode()] * 2
 
 
 async def test_tls(tmp_path: Path, authority: Authority) -> None:
@@ -185,6 +220,33 @@ async def test_a_renewed_certificate_is_served_without_a_restart(
                     await asyncio.sleep(0.1)
         finally:
             watching.cancel()
+
+
+async def test_a_certificate_waits_until_callpath_yaml_is_right_again(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webguard, "POLL", 0.01)
+    monkeypatch.setattr(webguard, "RETRY", 0.05)
+    main = configured(tmp_path, f"{secured(authority)}}}")
+    right, config = main.read_text(), load(main)
+    tries, taken = 0, asyncio.Event()
+
+    def loading() -> Config:
+        nonlocal tries
+        tries += 1
+        return load(main)
+
+    watching = asyncio.create_task(webguard.watch(config, loading, lambda _guard: taken.set()))
+    try:
+        await asyncio.sleep(0)  # it has seen what there is
+        main.write_text("vantage: [")
+        (tmp_path / "web.yml").write_text(f"{secured(Authority(tmp_path / 'b', 'b'))}}}")
+        await until(lambda: tries)
+        main.write_text(right)
+        async with asyncio.timeout(20):
+            await taken.wait()
+    finally:
+        watching.cancel()
 
 
 @pytest.mark.parametrize(
