@@ -74,7 +74,8 @@ class Core:
         self.outside = OutsideView(config.settings.outside, self.env)
         self.learned = Learned(store, config.calibration)
         self.history = history or History(store, None, self.knobs.cadence.interval, dict)
-        self.saving = Saving(store, self.learned, self.manners.spent, self.history)
+        spent, states = self.manners.spent, lambda: self.states
+        self.saving = Saving(store, self.learned, spent, self.history, states)
         self.figures = figures
         self.name = config.settings.vantage.name or self.learned.vantage_name()
         self._publish = publish

@@ -29,6 +29,8 @@ ANCHOR_EVERY = 240
 """Rows of one messenger after which everything is written again."""
 WAITING_MOST = 240
 """Rounds that wait for a disk that fails; the oldest go first."""
+CHANGES_MOST = 2000
+"""That wait while there is no file; the oldest go first."""
 GAP = 5
 """Intervals without a round after which the time between counts as not measured."""
 STEP = 30.0
@@ -201,6 +203,8 @@ class History:
         """The statements for all that was noted, and for what could not be written before."""
         if self.limits is None or self._store.in_memory:
             self._notes.clear()
+            waiting, self._changes = self._changes, []
+            self._changes[:0] = [w for w in waiting if w[0] == _CHANGE][-CHANGES_MOST:]
             return []
         if self._store.begun != self._begun:
             self._begin_anew()
@@ -221,11 +225,26 @@ class History:
         return made
 
     def _begin_anew(self) -> None:
-        """The store was damaged, and is empty: what is kept rests on nothing in it."""
+        """Another file: it is empty, or has a history in which other numbers are taken. What is
+        kept rests on nothing in it."""
         self._begun = self._store.begun
-        self._targets, self._span = {}, None
+        kept = self._store.history()
+        self._targets, self._span = kept.targets, kept.span
         self._last.clear()
         self._chains.clear()
+        if not kept.rounds and not kept.changes:
+            return
+        self._next_round += kept.rounds
+        self._next_change += kept.changes
+        for note in {id(n): n for n in (*self._notes, self._controls) if n is not None}.values():
+            note.row += kept.rounds
+        waiting = [*self._unsaved, *self._changes]
+        self._unsaved.clear()
+        self._changes = [
+            (sql, [(int(str(number)) + kept.changes, *words) for number, *words in rows])
+            for sql, rows in waiting
+            if sql == _CHANGE
+        ]
 
     def saved(self, *, written: bool) -> None:
         """Was that work written? If not, it goes with the next."""

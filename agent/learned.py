@@ -177,6 +177,10 @@ class Learned:
         self._unsaved_trust, self._unsaved_rtts, self._unsaved_vouched = {}, {}, {}
         return unsaved
 
+    def everything(self) -> Unsaved:
+        """All of this network, for a store in which there may be nothing. From a thread."""
+        return Unsaved(dict(self.trust), dict(self.nearest), dict(self._vouched))
+
     def not_saved(self, unsaved: Unsaved) -> None:
         """It could not be written: what has come since is newer, the rest is tried again."""
         self._unsaved_trust = {**unsaved.trust, **self._unsaved_trust}

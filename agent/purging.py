@@ -39,8 +39,22 @@ def hold(folder: Path) -> int | None:
     return held
 
 
+def hold_on(folder: Path, held: int | None) -> int | None:
+    """Still, or at last: the folder may have come later than the agent, or be another one now."""
+    if held is not None:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(held), (folder / LOCK).stat()):
+                return held
+    again = hold(folder)
+    if again is None:
+        return held
+    if held is not None:
+        os.close(held)
+    return again
+
+
 def is_asked(folder: Path) -> bool:
-    return (folder / MARKER).exists()
+    return os.path.exists(folder / MARKER)  # Path.exists raises where a disk does not answer
 
 
 def done(folder: Path) -> None:

@@ -16,13 +16,19 @@ States = Mapping[tuple[str, str], ChannelState]
 class Saving:
     """Rounds that end together share a transaction, and each waits until its own states are
     written. What was learned and could not be written goes with the next. ``budget`` gives the
-    day's bytes as they are kept."""
+    day's bytes as they are kept, ``states`` all that are confirmed: both go whole into a store
+    that took the place of another."""
 
     def __init__(
-        self, store: Store, learned: Learned, budget: Callable[[], bytes], history: History
+        self,
+        store: Store,
+        learned: Learned,
+        budget: Callable[[], bytes],
+        history: History,
+        states: Callable[[], States] = dict,
     ) -> None:
         self._store, self._learned, self._budget = store, learned, budget
-        self._history = history
+        self._history, self._states = history, states
         self._waiting: dict[tuple[str, str], ChannelState] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -39,7 +45,15 @@ class Saving:
                 self._learned.not_saved(unsaved)  # states come anew with every round
 
     def _write(self, network: str, unsaved: Unsaved, states: States) -> bool:
-        """In one transaction, in a thread."""
+        """In one transaction, in a thread; and in a second one, where the first finds damage."""
+        written = self._write_once(network, unsaved, states)
+        if not written and self._store.owed:
+            written = self._write_once(network, unsaved, states)
+        return written
+
+    def _write_once(self, network: str, unsaved: Unsaved, states: States) -> bool:
+        if self._store.look() and network == self._learned.network:
+            unsaved, states = self._learned.everything(), {**self._states(), **states}
         written, history_written = self._store.save_round(
             network,
             trust=unsaved.trust,

@@ -15,16 +15,16 @@ import sqlite3
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from agent.confirm import Named
 from agent.migrations import MIGRATIONS, VERSION
-from agent.state import ChannelState, Vote
+from agent.state import ChannelState
+from agent.staterecord import state_from, written
 from agent.trust import Record
-from probes.model import Certainty, Finding, Mechanism, Status, Target
+from probes.model import Target
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ FILE = "callpath.sqlite"
 DAMAGED = "callpath.damaged"
 FILES = (f"{FILE}-wal", f"{FILE}-shm", FILE, DAMAGED)
 _CHUNK = 2**20
+_HEAD = b"SQLite format 3\x00"
 _LOCK_SECONDS = 20.0
 _LOG_SIZE = 4 * 1024 * 1024
 """Bytes to which the write-ahead log is cut back."""
@@ -65,6 +66,7 @@ class NewerStore(Exception):
 
 class Store:
     """Raises nothing for a failing disk: ``healthy`` turns False and stays so until a write works.
+    While no file can be had it is in memory, with what could be read of the file.
 
     Thread-safe: writes run in a worker thread, so that a slow disk delays no measurement.
     """
@@ -73,25 +75,78 @@ class Store:
         self.folder = folder
         self.healthy = True
         self.begun = 0
-        """How often it began anew since it was opened, with nothing in it."""
+        """How often another file took the place of the one before: what is known is not in it."""
         self._lock = threading.Lock()
+        self._file: int | None = None
+        self._named: dict[str, bytes] = {}
+        self.owed = False
+        """Is another file in use, into which not all that is known was written yet?"""
         self._db = self._open()
+        self._named = {str(k): bytes(v) for k, v in self.read("SELECT key, value FROM meta")}
 
     def _open(self) -> sqlite3.Connection:
+        return self._file_of_ours() or self._in_memory()
+
+    def _file_of_ours(self, patience: float = _LOCK_SECONDS) -> sqlite3.Connection | None:
         path = self.folder / FILE
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            return _open(path)
+            return self._opened(path, patience)
         except sqlite3.DatabaseError as error:
             return self._without(path, error)
         except OSError as error:
-            log.error("the state folder cannot be used, nothing will be remembered: %s", error)
+            self._say("the state folder cannot be used, nothing will be remembered: %s", error)
         except NewerStore as error:
-            log.error("%s; it is left alone, and nothing will be remembered", error)
-        return self._in_memory()
+            self._say("%s; it is left alone, and nothing will be remembered", error)
+        return None
 
-    def _without(self, path: Path, error: Exception) -> sqlite3.Connection:
+    def _opened(self, path: Path, patience: float = _LOCK_SECONDS) -> sqlite3.Connection:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        watched = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            db = _open(path, patience)
+        except BaseException:
+            os.close(watched)
+            raise
+        self._watch(watched)
+        return db
+
+    def _watch(self, file: int | None) -> None:
+        """The descriptor of the file in use. Open for as long as that is: to close it would take
+        SQLite's own locks away (POSIX: those of a process end with any close of the file)."""
+        if self._file is not None:
+            os.close(self._file)
+        self._file = file
+
+    def _say(self, text: str, error: Exception) -> None:
+        """Once: it is tried again with every round."""
+        if self.healthy:
+            log.error(text, error)
+
+    def look(self) -> bool:
+        """For a thread. Opens what could not be opened before; and where the file is no more the
+        one that is in use (deleted, or another was put there), the one that is there. Is all that
+        is known to be written anew?"""
+        with self._lock:
+            if self._file is None or not _is_there(self.folder / FILE, self._file):
+                self._exchange()
+            return self.owed
+
+    def _exchange(self) -> None:
+        before, was_file = self._db, self._file is not None
+        if was_file:
+            log.error("the store's file was taken away, replaced or damaged: beginning anew")
+        opened = self._file_of_ours(0.0)
+        if opened is None and not was_file:
+            return  # in memory as before
+        with contextlib.suppress(sqlite3.Error):
+            before.close()
+        self._replace(opened or self._in_memory())
+
+    def _replace(self, db: sqlite3.Connection) -> None:
+        self._db, self.owed = db, True
+        self.begun += 1
+
+    def _without(self, path: Path, error: Exception) -> sqlite3.Connection | None:
         """Set a damaged file aside and begin anew; what was learned is lost, and it is said."""
         with contextlib.suppress(OSError, sqlite3.DatabaseError):
             if not _is_damage(error):
@@ -101,28 +156,36 @@ class Store:
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             log.error("the store was damaged (%s): set aside as %s", error, aside)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            return _open(path)
-        log.error("the store cannot be used, nothing will be remembered: %s", error)
-        return self._in_memory()
+            return self._opened(path)
+        self._say("the store cannot be used, nothing will be remembered: %s", error)
+        return None
 
     def _in_memory(self) -> sqlite3.Connection:
+        """With what was learned before, where that can be read."""
         self.healthy = False
-        return _prepare(sqlite3.connect(":memory:", check_same_thread=False))
+        self._watch(None)
+        db = _prepare(sqlite3.connect(":memory:", check_same_thread=False))
+        _copy(self.folder / FILE, db)
+        return db
 
     def close(self) -> None:
-        with self._lock, contextlib.suppress(sqlite3.Error):
-            self._db.close()
+        with self._lock:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._watch(None)
 
-    def _write(self, *work: Work, heals: bool = True) -> bool:
+    def _write(self, *work: Work, heals: bool = True, pays: bool = False) -> bool:
         """One transaction of statements with their rows; whether it was written. ``heals``: does
-        that make the store healthy again?"""
+        that make the store healthy again? ``pays``: is it all that is known?"""
         with self._lock:
             try:
                 with self._db:
                     for sql, rows in work:
                         self._db.executemany(sql, rows)
-                self.healthy = self.healthy or (heals and not self.in_memory)
+                self.owed = self.owed and not pays
+                if heals and not self.healthy and not self.in_memory:
+                    log.warning("the store is written again")
+                    self.healthy = True
             except sqlite3.Error as error:
                 if self.healthy:
                     log.error("the store cannot be written, measuring goes on: %s", error)
@@ -136,13 +199,12 @@ class Store:
         if _is_damage(error) and not self.in_memory:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
-            self.begun += 1
-            self._db = self._without(self.folder / FILE, error)
+            self._replace(self._without(self.folder / FILE, error) or self._in_memory())
 
     @property
     def in_memory(self) -> bool:
         """Is nothing of it on a disk?"""
-        return not self._db.execute("PRAGMA database_list").fetchone()[2]
+        return self._file is None
 
     def read(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -161,7 +223,8 @@ class Store:
                 self._db.close()
             try:
                 wipe(self.folder)
-                self.healthy = True
+                self.healthy, self.owed = True, False
+                self._named.clear()
             finally:
                 self._db = self._open()
 
@@ -172,6 +235,7 @@ class Store:
         return bytes(rows[0][0]) if rows else None
 
     def put(self, key: str, value: bytes) -> None:
+        self._named[key] = value
         self._write((_PUT, [(key, value)]))
 
     def save_round(
@@ -196,9 +260,11 @@ class Store:
             (_STATE, _state_rows(network, states)),
             (_PUT, [("bytes_today", bytes_today)] if bytes_today else []),
         ]
-        if self._write(*work, *history):
+        if self.owed:
+            work.append((_PUT, list(self._named.items())))
+        if self._write(*work, *history, pays=True):
             return True, True
-        return bool(history) and self._write(*work, heals=False), False
+        return bool(history) and self._write(*work, heals=False, pays=True), False
 
     # --- trust ---
 
@@ -234,7 +300,7 @@ class Store:
         sql = "SELECT messenger, channel, value FROM states WHERE network = ?"
         for messenger, channel, value in self.read(sql, network):
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                found[(str(messenger), str(channel))] = _state_from(json.loads(str(value)))
+                found[(str(messenger), str(channel))] = state_from(json.loads(str(value)))
         return found
 
     def forget_states(self) -> None:
@@ -307,6 +373,8 @@ _RTT = (
     " DO UPDATE SET seconds = min(seconds, excluded.seconds)"
 )
 
+_REMEMBERED = {"meta": _PUT, "trust": _TRUST, "vouched": _VOUCHED, "states": _STATE, "rtt": _RTT}
+
 
 def _trust_rows(network: str, records: Mapping[TrustKey, Record]) -> Rows:
     return [
@@ -316,23 +384,7 @@ def _trust_rows(network: str, records: Mapping[TrustKey, Record]) -> Rows:
 
 
 def _state_rows(network: str, states: Mapping[tuple[str, str], ChannelState]) -> Rows:
-    return [(network, *key, json.dumps(_written(state))) for key, state in states.items()]
-
-
-def _written(state: ChannelState) -> dict[str, object]:
-    """As ``_state_from`` reads it. By hand: ``asdict`` copies every vote, in every round."""
-    return {
-        "confirmed": state.confirmed,
-        "since": state.since,
-        "intermittent": state.intermittent,
-        "votes": _votes(state.votes),
-        "window": _votes(state.window),
-        "named": [asdict(named) for named in state.named],
-    }
-
-
-def _votes(votes: Sequence[Vote]) -> list[dict[str, object]]:
-    return [{"at": v.at, "status": v.status, "controls": v.controls} for v in votes]
+    return [(network, *key, json.dumps(written(state))) for key, state in states.items()]
 
 
 def _rtt_rows(network: str, rtts: Mapping[str, float]) -> Rows:
@@ -346,9 +398,37 @@ def _is_damage(error: Exception) -> bool:
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _is_there(path: Path, file: int) -> bool:
+    """Is it still the open file that has this name, and a store? SQLite itself does not look again
+    while its own memory and the log have the pages, and would lose it at the end."""
+    try:
+        same = os.path.samestat(os.fstat(file), path.stat())
+        return same and os.pread(file, len(_HEAD), 0) == _HEAD
+    except OSError:
+        return False
+
+
+def _copy(path: Path, db: sqlite3.Connection) -> None:
+    """What a file that cannot be written remembers beside the history, as far as it can be read."""
+    # A disk that is read-only altogether has no room for the log's index.
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(
+                sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=1.0)
+            ) as old,
+            db,
+        ):
+            if old.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+                return
+            for table, sql in _REMEMBERED.items():
+                db.executemany(sql, old.execute(f"SELECT * FROM {table}"))
+            return
+
+
+def _open(path: Path, patience: float = _LOCK_SECONDS) -> sqlite3.Connection:
     """Waits for locks: SQLite itself does not where two processes turn on its log at once."""
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + patience
     while True:
         try:
             return _prepare(sqlite3.connect(path, timeout=5.0, check_same_thread=False))
@@ -393,37 +473,3 @@ def _migrate(db: sqlite3.Connection) -> None:
             for statement in MIGRATIONS[number].split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {number + 1}")
-
-
-def _state_from(value: dict[str, object]) -> ChannelState:
-    def votes(key: str) -> tuple[Vote, ...]:
-        rows: list[dict[str, object]] = value[key]  # type: ignore[assignment] # written by save_states
-        return tuple(
-            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"]))  # type: ignore[arg-type] # as written
-            for r in rows
-        )
-
-    confirmed = value["confirmed"]
-    since = value["since"]
-    return ChannelState(
-        confirmed=Status(str(confirmed)) if confirmed else None,
-        since=float(since) if since is not None else None,  # type: ignore[arg-type] # as written
-        intermittent=bool(value["intermittent"]),
-        votes=votes("votes"),
-        window=votes("window"),
-        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined] # a list
-    )
-
-
-def _named_from(row: dict[str, Any]) -> Named:
-    f = row["finding"]
-    words = {key: tuple(f[key]) for key in ("evidence", "decided", "controls")}
-    finding = Finding(
-        **{
-            **f,
-            **words,
-            "mechanism": Mechanism(f["mechanism"]),
-            "certainty": Certainty(f["certainty"]),
-        }
-    )
-    return Named(finding, int(row["rounds"]), float(row["at"]), tuple(row["controls"]))

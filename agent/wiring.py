@@ -153,8 +153,7 @@ class Agent:
         if problem := catalogue_problem(config):
             log.warning("%s", problem)
         kept = config.settings.history
-        forgets = not kept.enabled or self._store.in_memory
-        limits = None if forgets else Limits(kept.keep, kept.max_size)
+        limits = Limits(kept.keep, kept.max_size) if kept.enabled else None
         self._history.configure(limits, config.settings.schedule.interval)
         core = Core(config, self._store, self._figures, self._publish, self._history)
         figures, vantage = self._figures, config.settings.vantage
@@ -251,11 +250,12 @@ class Agent:
         ``purge`` makes the agent forget."""
         marker, asked = self._store.folder / "paused", False
         while True:
+            self._lock = purging.hold_on(self._store.folder, self._lock)
             before, asked = asked, purging.is_asked(self._store.folder)
             if asked and not before:  # once, should it fail
                 await self._forget()
-            paused = marker.exists()
             core = self._core
+            paused = _is_there(marker, otherwise=core.manners.paused)
             if paused and not core.manners.paused:
                 log.warning("paused: %s exists", marker)
                 core.manners.paused = True
@@ -327,6 +327,17 @@ class Agent:
             self._core = core
             self._start_schedule()
             self._publish(core.everything())
+
+
+def _is_there(path: Path, *, otherwise: bool) -> bool:
+    """``otherwise``: where the disk does not say."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return otherwise
+    return True
 
 
 def _figures(config: Config) -> AgentFigures:

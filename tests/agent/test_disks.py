@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.replay import Counted, replay
+from agent.store import Store
 from exporters.history import History
 from tests.agent.line import RELAYS, Line
 from tests.probes.programs import missing
@@ -97,20 +99,80 @@ async def test_a_start_with_a_full_disk_harms_nothing(line_on, disk):
 
 async def test_a_disk_that_turns_read_only_and_back(line_on, disk, caplog):
     line = line_on
-    await line.round(3)
+    line.world.silent.update(RELAYS)
+    assert (await line.statuses(5))["call"] == "unreachable"
+    trusted = dict(line.core.learned.trust)
     line.store.close()
     remount(disk, "ro")
     line.restart()
     assert "nothing will be remembered" in caplog.text
     assert line.store.in_memory
-    assert (await line.statuses(4))["call"] == "ok"
+    shown = {d.channel: str(d.status) for d in line.core.report().diagnoses}
+    assert shown["call"] == "unreachable", "what is there can be read"
+    assert line.core.learned.trust == trusted
+    line.world.silent.clear()
+    assert (await line.statuses(10))["call"] == "ok"
     assert not line.figures.storage_healthy
     assert line.store.read("SELECT count(*) FROM rounds") == [(0,)], "memory is no place for it"
+    assert caplog.text.count("nothing will be remembered") == 1, "once"
     history = History(line.folder)
     assert history.channels() == [("m", "call"), ("m", "chat")], "what is there can be read"
     history.close()
+    before = judged(line)[0]
     remount(disk, "rw")
-    line.restart()
-    assert line.store.healthy
     await line.round(2)
-    assert judged(line)[0] == 5
+    assert line.store.healthy, "by itself"
+    assert "the store is written again" in caplog.text
+    assert judged(line)[0] >= before + 1
+    told = line.store.read("SELECT status FROM changes WHERE channel = 'call' ORDER BY id")
+    assert told[-1] == ("ok",)
+    assert ("unreachable",) in told, "nothing was written over"
+    line.restart()
+    shown = {d.channel: str(d.status) for d in line.core.report().diagnoses}
+    assert shown["call"] == "ok"
+
+
+def gone(line: Line) -> None:
+    shutil.rmtree(line.folder)
+
+
+def replaced(line: Line) -> None:
+    other = Store(line.folder.with_name("other"))
+    other.put("x", b"1")
+    other.close()
+    for name in ("callpath.sqlite-wal", "callpath.sqlite-shm"):
+        (line.folder / name).unlink()
+    (line.folder.with_name("other") / "callpath.sqlite").replace(line.folder / "callpath.sqlite")
+
+
+def overwritten(line: Line) -> None:
+    line.store.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    with (line.folder / "callpath.sqlite").open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.write(b"\xff" * size)
+
+
+@pytest.mark.parametrize("harm", [gone, replaced, overwritten])
+async def test_what_was_confirmed_outlives_its_file(line, monkeypatch, caplog, harm):
+    """Taken away, replaced, damaged: the running agent writes all that it knows anew."""
+    monkeypatch.setattr("agent.followup.time", line.clock.module)
+    line.world.silent.update(RELAYS)
+    assert (await line.statuses(5))["call"] == "unreachable"
+    learned = line.core.learned
+    name, network = learned.vantage_name(), learned.network
+    trusted, nearest = set(learned.trust), set(learned.nearest)
+    assert trusted
+    assert nearest
+    harm(line)
+    await line.round(2)
+    assert "ERROR" in caplog.text
+    assert line.store.healthy
+    assert line.store.read("SELECT count(*) > 0 FROM rounds") == [(1,)]
+    line.restart()
+    again = line.core.learned
+    assert (again.vantage_name(), again.network) == (name, network)
+    assert set(again.trust) == trusted
+    assert set(again.nearest) == nearest
+    shown = {d.channel: str(d.status) for d in line.core.report().diagnoses}
+    assert shown["call"] == "unreachable"

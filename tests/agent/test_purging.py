@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -87,3 +88,20 @@ def test_it_asks(tmp_path, answer, exit_code, left):
     assert told.exit_code == exit_code
     assert (tmp_path / "s" / FILE).exists() is left
     assert run(app, ["purge", "--yes", "--config", str(file)]).exit_code == 0
+
+
+def test_the_agents_lock_follows_the_folder(tmp_path):
+    """It may come after the agent, or be taken away under it: a purge asks the agent then too."""
+    folder = tmp_path / "s"
+    held = purging.hold_on(folder, None)
+    assert held is None, "no folder yet"
+    folder.mkdir()
+    held = purging.hold_on(folder, held)
+    assert held is not None
+    assert purging.hold_on(folder, held) == held
+    assert purging.hold(folder) is None
+    (folder / purging.LOCK).unlink()
+    held = purging.hold_on(folder, held)
+    assert held is not None
+    assert purging.hold(folder) is None
+    os.close(held)

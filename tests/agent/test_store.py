@@ -25,7 +25,8 @@ from agent.plan import Ask
 from agent.rounds import Finished, Ran
 from agent.saving import Saving
 from agent.state import ChannelState, Vote
-from agent.store import Store, _state_from, _written
+from agent.staterecord import state_from, written
+from agent.store import Store
 from agent.trust import Record
 from probes.measure import Measured
 from probes.model import Failure, Status, Step
@@ -93,7 +94,7 @@ states = st.builds(
 
 @given(states)
 def test_every_state_is_read_as_it_was_written(state):
-    assert _state_from(json.loads(json.dumps(_written(state)))) == state
+    assert state_from(json.loads(json.dumps(written(state)))) == state
 
 
 def test_networks_are_apart(store):
@@ -467,3 +468,24 @@ def test_where_a_certificate_was_right_is_learned_and_forgotten(store):
     assert list(learned.unsaved().vouched) == [("m", "w", "198.51.100.1")]
     learned.note_round(ran, judgement())
     assert not learned.unsaved().vouched, "what is known is not written in every round"
+
+
+def test_looking_after_the_file_takes_no_lock_away(store):
+    """To close any descriptor of a file takes all locks of the process: another process that ends
+    would then believe that it is the last one, and delete the log under us."""
+    store.put("a", b"1")
+    for _ in range(3):
+        assert not store.look()
+    code = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("SELECT 1 FROM meta").fetchall()
+db.close()
+"""
+    file = str(store.folder / "callpath.sqlite")
+    subprocess.run([sys.executable, "-c", code, file], check=True, timeout=60)
+    assert (store.folder / "callpath.sqlite-wal").exists()
+    store.put("a", b"2")
+    store = again(store)
+    assert store.get("a") == b"2"
+    store.close()
