@@ -115,9 +115,12 @@ class Common:
     async def _learn(self) -> None:
         """Which harmless datagrams are answered here. Before anything that a filter remembers."""
         for make in self.words.harmless:
-            with Datagrams(self.address, self.port, self.source) as fresh:
-                seen = await self._shoot(fresh, make, FULL)
-                self.packets += fresh.sent
+            for _ in range(SURVEYED):
+                with Datagrams(self.address, self.port, self.source) as fresh:
+                    seen = await self._shoot(fresh, make, FULL)
+                    self.packets += fresh.sent
+                if not seen.refused:  # on one of several paths only, it may be
+                    break
             if seen.answers:
                 self._harmless = make
                 self._wait = min(max(3 * seen.seconds, 0.25), 1.0)

@@ -43,9 +43,8 @@ class Walk(Streams, Addresses):
         if spoilt and await self._all_dead():
             return await self._waiting("D", frozenset({Sign.CUT, Sign.SILENCE}), self._datagram_run)
         surveyed += [await self._ask_flow() for _ in range(SURVEYED - 1)]
-        if self._harmless or surveyed[0].answered:
-            while len(surveyed) < MANY and _PASSED in surveyed:
-                surveyed.append(await self._ask_flow())
+        while len(surveyed) < MANY and any(one.passed for one in surveyed):
+            surveyed.append(await self._ask_flow())
         passed = [one for one in surveyed if one.answered and not one.refused]
         if self._harmless is None and not passed:
             return None
@@ -56,7 +55,7 @@ class Walk(Streams, Addresses):
             if self.words.forged is None:
                 return await self._nothing("A", self._datagram_run)
             signs = {Sign.FORGED}
-        if len(surveyed) == MANY and surveyed.count(_PASSED) == MANY - 1:
+        if len(surveyed) == MANY and sum(one.passed for one in surveyed) == MANY - 1:
             return await self._nothing("A", self._datagram_run)  # one in so many is chance
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
@@ -145,5 +144,7 @@ class _Flow:
     refused: bool = False
     alive: bool | None = None
 
-
-_PASSED = _Flow(answered=True, alive=True)
+    @property
+    def passed(self) -> bool:
+        """Was nothing done to it that shows?"""
+        return self.answered and not self.refused and self.alive is not False
