@@ -21,7 +21,7 @@ from agent.knobs import knobs_of
 from agent.learned import Learned
 from agent.ledger import Ledger
 from agent.localise import Localiser
-from agent.logs import bug_in
+from agent.logs import bug_in, line_changed
 from agent.network import default_route, is_tunnel
 from agent.outside import OutsideView
 from agent.peers import peers
@@ -37,14 +37,7 @@ from agent.verdicts import explain
 from config.model import Config, MessengerConfig, TargetConfig
 from exporters.feed import AgentFigures, ChannelFigures, Update
 from probes.measure import BOTH
-from probes.model import (
-    CONTROL,
-    Diagnosis,
-    Report,
-    Status,
-    Vantage,
-    VantageStatus,
-)
+from probes.model import CONTROL, Diagnosis, Report, Status, Vantage, VantageStatus
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +136,8 @@ class Core:
             await self._new_network()
         self.learned.note_round(ran, judgement)
         if judgement.controls:
-            self.steady = self.steady.step(str(judgement.status), CALM)
+            before, self.steady = self.steady, self.steady.step(str(judgement.status), CALM)
+            line_changed(before.shown, self.steady.shown, judgement.reason)
         flapped = rounds.flapped(self.evidence.get(CONTROL, ()), evidence)
         self.evidence[CONTROL] = evidence
         self.history.note_controls(now, judgement, ran)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from probes.model import VantageStatus
+
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -32,6 +34,15 @@ def set_up(level: str, form: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "asyncio", "apscheduler"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def line_changed(before: str, now: str, reason: str) -> None:
+    """What is shown of the line itself is another word than before; "" at the start."""
+    if now == before or (not before and now == VantageStatus.ONLINE):
+        return
+    level = logging.INFO if now == VantageStatus.ONLINE else logging.WARNING
+    said = f": {reason}" if reason else ""
+    logging.getLogger(__name__).log(level, "this line: %s -> %s%s", before or "start", now, said)
 
 
 def bug_in(what: str) -> Callable[[asyncio.Task[Any]], None]:

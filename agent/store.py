@@ -104,6 +104,8 @@ class Store:
         watched = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             db = _open(path, patience)
+            if not _is_there(path, watched):  # the log has a whole beginning, the file has not
+                db.execute("PRAGMA wal_checkpoint")
         except BaseException:
             os.close(watched)
             raise

@@ -474,3 +474,18 @@ def test_the_shipped_plan_fits_its_byte_budget():
     made = knobs_of(load(None)).cadence
     assert made == Cadence(60, 300, 6 * 3600, made.media_interval, made.phase)
     assert 600 <= made.media_interval <= 900
+
+
+async def test_what_becomes_of_the_line_is_in_the_log(line, caplog):
+    caplog.set_level("INFO", "agent.logs")
+    await line.round(2)
+    assert "this line" not in caplog.text, "online from the start is no news"
+    before = set(line.world.silent)
+    line.cut()
+    await line.round(4)
+    [said] = [r for r in caplog.records if "this line" in r.getMessage()]
+    assert said.levelname == "WARNING"
+    assert said.getMessage().startswith("this line: online -> offline: ")
+    line.world.silent = before
+    await line.round(3)
+    assert caplog.text.count("this line: offline -> online") == 1

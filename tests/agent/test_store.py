@@ -470,6 +470,19 @@ def test_where_a_certificate_was_right_is_learned_and_forgotten(store):
     assert not learned.unsaved().vouched, "what is known is not written in every round"
 
 
+def test_a_beginning_that_the_log_still_has_is_written_anew_once(store, caplog):
+    store.save_round("n", states={KEY: OK})
+    with (store.folder / "callpath.sqlite").open("r+b") as file:
+        file.write(b"\xff" * 4096)
+    for _ in range(3):
+        store.look()
+        store.save_round("n", states={KEY: OK})
+    assert caplog.text.count("replaced or damaged") == 1
+    store = again(store)
+    assert store.states("n") == {KEY: OK}
+    store.close()
+
+
 def test_looking_after_the_file_takes_no_lock_away(store):
     """To close any descriptor of a file takes all locks of the process: another process that ends
     would then believe that it is the last one, and delete the log under us."""
