@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from exporters import page
+from exporters import page, words
 from exporters.mirror import Mirror
 from exporters.record import pack_observations
 from exporters.web import WebSettings, application
@@ -246,11 +246,18 @@ async def test_what_other_pages_in_a_browser_may_ask(ask, site, mode, dest, stat
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 min"), (3540, "59 min"), (3600, "1 h 0 min"), (86399, "1 d 0 h"), (90000, "1 d 1 h")],
+    ("seconds", "told"),
+    [
+        (-4e6, "0 min"),
+        (0, "0 min"),
+        (3540, "59 min"),
+        (3600, "1 h 0 min"),
+        (86399, "1 d 0 h"),
+        (90000, "1 d 1 h"),
+    ],
 )
-def test_how_long(seconds, words):
-    assert page.lasted(seconds) == words
+def test_how_long(seconds, told):
+    assert words.lasted(seconds) == told
 
 
 @pytest.mark.parametrize(
