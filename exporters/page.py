@@ -161,7 +161,7 @@ def _unknown(mirror: Mirror) -> Iterable[str]:
 
 
 def _some(count: int, total: int) -> str:
-    return f"{count} of {total} {'has' if count == 1 else 'have'}"
+    return f"{count} of {total} targets {'has' if count == 1 else 'have'}"
 
 
 # --- a target ---
