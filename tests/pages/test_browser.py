@@ -79,9 +79,13 @@ async def looked_at(program: str, folder: str) -> None:
             assert await seen.evaluate(asked) == "refused"
 
 
-WIDER = """[...document.querySelectorAll('.top *, .tile *, .channel > header *')].filter(one =>
-one.getBoundingClientRect().right > one.closest('.top, .tile, header').getBoundingClientRect().right + 1
-).map(one => one.textContent)"""
+WIDER = """(() => {
+const right = one => one.getBoundingClientRect().right;
+return [...document.querySelectorAll('.top *, .tile *, .channel > header *')]
+  .filter(one => right(one) > right(one.closest('.top, .tile, header')) + 1)
+  .map(one => one.textContent);
+})()"""
+"""What reaches out of its place."""
 
 
 async def long_words(program: str) -> None:
