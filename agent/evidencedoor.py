@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent import historydoor
 from agent.historydoor import otherwise
 from agent.replay import Again, Counted, replay
 from agent.wiring import versions
 from config.carried import Carried, carried, rebuilt
 from config.effective import effective
 from config.model import Config, ConfigError, MessengerConfig
-from exporters import account, evidence, ooni
+from exporters import account, evidence, notknown, ooni
 from exporters.archive import Archive, Lines, Refused, Writer, as_text
 from exporters.document import timestamp
 from exporters.history import History, Outage, Row
@@ -108,6 +109,7 @@ class _Found:
         self.asked = asked
         self.versions = versions(config)
         self.outages: list[Outage] = []
+        self.unknown: dict[notknown.Channel, float] = {}
         self.counted = Counted()
         self.differing = 0
         self._findings: dict[tuple[str, str, str], list[tuple[float, Finding]]] = {}
@@ -130,6 +132,7 @@ class _Found:
             place={name: value for name, value in place.items() if value},
             versions=self.versions,
             outages=[(o, self._decided(o)) for o in self.outages],
+            unknown=self.unknown,
             judged=self.counted.judged,
             differing=self.differing,
             left=self.counted.left,
@@ -238,6 +241,8 @@ def _states(made: Writer, history: History, found: _Found) -> None:
                 for s in history.segments(messenger, channel, since, until):
                     lines.add({"messenger": messenger, "channel": channel, **segment(s)})
     found.outages = history.outages(since, until, found.names)
+    channels = historydoor.channels(found.messengers, history, found.names)
+    found.unknown = notknown.not_known(history, channels, since, until)
     with made.lines("outages.jsonl") as lines:
         for o in found.outages:
             lines.add(outage(o))
@@ -274,6 +279,7 @@ def _about(made: Writer, found: _Found) -> None:
             "newest": timestamp(max(e["at"] for e in calibration)) if calibration else None,
             "sha256": hashlib.sha256(written).hexdigest(),
         },
+        "not_known": notknown.listed(found.unknown),
         "judged": {
             "rounds": found.counted.judged,
             "differing": found.differing,

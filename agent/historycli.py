@@ -47,7 +47,7 @@ def history(
     elif as_csv:
         typer.echo(historydocument.as_csv(told.outages), nl=False)
     else:
-        historytables.outages(told.outages, told.now)
+        historytables.outages(told.outages, told.unknown, told.since, told.now)
         if told.differing is not None:
             historytables.rediagnosed(told.differing, told.counted.judged, told.counted.left)
 

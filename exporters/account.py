@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from exporters import notknown
 from exporters.history import Outage
 from probes.model import Finding
 
@@ -13,13 +14,14 @@ from probes.model import Finding
 @dataclass(frozen=True, slots=True)
 class Told:
     """``outages``: the newest first, each with the finding of the round in it that was surest, as
-    today's rules judge it. ``lines``: what the account says of the archive itself."""
+    today's rules judge it. ``unknown``: seconds of each channel in which nothing is known of it."""
 
     since: float
     until: float
     place: Mapping[str, str]
     versions: Mapping[str, str]
     outages: Sequence[tuple[Outage, Finding | None]]
+    unknown: Mapping[notknown.Channel, float]
     judged: int
     differing: int
     left: Mapping[str, int]
@@ -35,8 +37,12 @@ def account(told: Told) -> str:
     lines = [
         "# What callpath saw",
         "",
-        f"From {_minute(told.since)} to {_minute(told.until)} UTC, "
-        + ", ".join(f"{name} {value}" for name, value in told.place.items())
+        ", ".join(
+            (
+                f"From {_minute(told.since)} to {_minute(told.until)} UTC",
+                *(f"{name} {value}" for name, value in told.place.items()),
+            )
+        )
         + ".",
         f"callpath {v['version']}, rules {v['rules']}, catalogue {v['catalogue']}.",
         "",
@@ -44,8 +50,13 @@ def account(told: Told) -> str:
         "confidence of 0.75 and more; `confirmed` means three spaced rounds and two comparisons.",
         "",
     ]
-    if not told.outages:
-        lines += ["No channel was degraded, blocked or unreachable in that time.", ""]
+    length = told.until - told.since
+    if not told.outages and notknown.is_nothing_known(told.unknown, length):
+        lines += ["Nothing was measured in that time.", ""]
+    elif not told.outages:
+        lines += ["No channel was seen degraded, blocked or unreachable in that time.", ""]
+    if words := notknown.in_words(told.unknown, length):
+        lines += [*words, ""]
     for outage, finding in told.outages[:MOST]:
         lines += [*_outage(outage, finding), ""]
     if len(told.outages) > MOST:

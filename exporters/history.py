@@ -71,7 +71,8 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Bad segments in a row, told by the one that was surest. ``until`` is None while it lasts.
+    """Bad segments in a row, told by the one that was surest, of those by the worst. ``until`` is
+    None while it lasts.
 
     ``status`` is the worst of them; ``seconds`` those in which the channel was seen to be bad: what
     was not known in between does not count.
@@ -398,8 +399,13 @@ def _outages(segments: Sequence[Segment]) -> list[Outage]:
     return made
 
 
+def _tells(of: Segment) -> tuple[int, int, float]:
+    """The more, the better does it tell an outage."""
+    return _SURE.index(of.certainty), WORST.index(of.status), of.confidence
+
+
 def _outage(bad: Sequence[Segment], until: float | None) -> Outage:
-    told = max(bad, key=lambda s: (_SURE.index(s.certainty), s.confidence))
+    told = max(bad, key=_tells)
     return Outage(
         messenger=told.messenger,
         channel=told.channel,

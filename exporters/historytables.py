@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from exporters import notknown, words
 from exporters.history import Outage
 from exporters.tables import STYLES, console_for
 
@@ -16,18 +17,33 @@ SHOWN = 40
 """Rows at most; --json has them all."""
 
 
-def outages(found: Sequence[Outage], now: float) -> None:
-    """The newest first; the sentence below its row, where there is room for it."""
-    console = console_for()
-    if not found:
-        console.print("No outage in that time.")
+def outages(
+    found: Sequence[Outage],
+    unknown: Mapping[notknown.Channel, float],
+    since: float,
+    now: float,
+) -> None:
+    """The newest first; the sentence below its row, where there is room for it. Then what of that
+    time is not known."""
+    if found:
+        _outages(found, now)
+    elif not notknown.is_nothing_known(unknown, now - since):
+        console_for().print("No outage was seen in that time.")
+    else:
+        console_for().print("Nothing was measured in that time.")
         return
+    for line in notknown.in_words(unknown, now - since):
+        console_for().print(line)
+
+
+def _outages(found: Sequence[Outage], now: float) -> None:
+    console = console_for()
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("messenger", "channel", "from (UTC)", "for", "status", "mechanism", "certainty"):
         table.add_column(name, no_wrap=True)
     table.add_column("what was seen", overflow="fold", ratio=1)
     for o in found[:SHOWN]:
-        lasted = _for((now if o.until is None else o.until) - o.since)
+        lasted = words.lasted((now if o.until is None else o.until) - o.since)
         table.add_row(
             o.messenger,
             o.channel,
@@ -75,12 +91,3 @@ def _verdict(said: Mapping[str, Any]) -> str:
 
 def _minute(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M}"
-
-
-def _for(seconds: float) -> str:
-    """Two units: 3 d 4 h, 5 h 20 min, 12 min."""
-    minutes = round(seconds / 60)
-    days, hours, minutes = minutes // 1440, minutes % 1440 // 60, minutes % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

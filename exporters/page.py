@@ -124,7 +124,7 @@ def shares(segments: Iterable[Segment]) -> str:
         spent["not known" if unknown else str(s.status)] += s.until - s.since
     total = sum(spent.values())
     return ", ".join(
-        f"{status} {percent(seconds / total)} ({lasted(seconds)})"
+        f"{status} {percent(seconds / total)} ({words.lasted(seconds)})"
         for status, seconds in sorted(spent.items(), key=lambda it: -it[1])
         if seconds > 0
     )
@@ -161,7 +161,7 @@ def _unknown(mirror: Mirror) -> Iterable[str]:
 
 
 def _some(count: int, total: int) -> str:
-    return f"{count} of {total} {'has' if count == 1 else 'have'}"
+    return f"{count} of {total} targets {'has' if count == 1 else 'have'}"
 
 
 # --- a target ---
@@ -337,16 +337,6 @@ def _failed(found: Sequence[Observation]) -> Iterable[Failed]:
 
 
 # --- words ---
-
-
-def lasted(seconds: float) -> str:
-    """The two largest units of a time: "3 h 12 min"."""
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 1440:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
 def minute(at: float) -> str:

@@ -54,7 +54,7 @@ class Pages:
             "catalogue_age": _catalogue_age,
             "minute": page.minute,
             "clock": page.clock,
-            "lasted": page.lasted,
+            "lasted": words.lasted,
             "percent": page.percent,
             "facts": page.facts,
             "told": page.told,

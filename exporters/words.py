@@ -69,3 +69,14 @@ def packets(o: Observation) -> str:
     if "requests" in o.facts:
         return f"{o.facts.get('answered', 0)} of {o.facts['requests']} answered"
     return f"after {o.seconds:.1f} s"
+
+
+def lasted(seconds: float) -> str:
+    """The two largest units of a time: "3 h 12 min"; never less than nothing, also where a clock
+    was set back."""
+    minutes = max(0, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 1440:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"

@@ -45,7 +45,25 @@ async def test_an_outage_in_every_form(outage):
     [row] = csv.DictReader(asked(outage, "--csv", "m").stdout.splitlines())
     assert tuple(row) == COLUMNS
     assert row["status"] == "unreachable"
-    assert "No outage" in asked(outage, "other").stdout
+
+
+async def test_what_was_not_measured_is_no_good_news(outage):
+    told = asked(outage, "telegram").stdout
+    assert "Nothing was measured in that time." in told
+    assert "No outage" not in told
+    told = asked(outage, "m", "telegram", "--since", "1d").stdout
+    assert "Nothing is known of that time: telegram call" in told
+    assert "Not known for 23 h 49 min of it: m call" in told
+    document = json.loads(asked(outage, "--since", "1d", "--json").stdout)
+    unknown = {(one["messenger"], one["channel"]): one["seconds"] for one in document["not_known"]}
+    assert unknown["telegram", "call"] == 86400.0
+    assert 85000.0 < unknown["m", "call"] < 86400.0
+
+
+async def test_a_messenger_of_which_nobody_has_heard_is_an_error(outage):
+    told = asked(outage, "telegran")
+    assert told.exit_code == USAGE
+    assert "telegran" in told.stderr
 
 
 async def test_judging_again_says_what_it_could_not_judge(outage):

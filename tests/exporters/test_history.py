@@ -112,6 +112,19 @@ def test_outages_are_told_by_their_surest_part(written):
     history.close()
 
 
+def test_of_parts_that_are_as_sure_the_worst_tells_the_outage(written):
+    """A channel is degraded until rounds enough have seen the worst of it."""
+    written.span(0.0, HOUR)
+    written.change(0.0, "ok", since=0.0)
+    for at, status in ((600.0, "degraded"), (900.0, "blocked"), (1200.0, "degraded")):
+        sure = {"certainty": "confirmed", "confidence": 0.92 if status == "degraded" else 0.9}
+        written.change(at, status, "ip_drop", since=600.0, summary=f"M: {status}.", **sure)
+    history = History(written.folder)
+    [found] = history.outages(0.0, HOUR)
+    history.close()
+    assert (found.status, found.summary) == (Status.BLOCKED, "M: blocked.")
+
+
 def test_an_outage_under_way_keeps_its_beginning_when_less_is_asked_for(written):
     written.span(0.0, 10 * DAY)
     written.change(100.0, "blocked", "ip_drop", since=100.0)

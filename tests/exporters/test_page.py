@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from exporters import page
+from exporters import page, words
 from exporters.mirror import Mirror
 from exporters.record import pack_observations
 from exporters.web import WebSettings, application
@@ -137,7 +137,7 @@ async def test_what_is_not_known_and_why(ask):
     text = (await ask(report=report(blind), agent=figures)).text
     unknown = text.partition('id="unknown"')[2]
     assert "<li>Messy calls: not known, no target is proven.</li>" in unknown
-    assert "1 of 3 has not been seen to answer a stranger here yet" in unknown
+    assert "1 of 3 targets has not been seen to answer a stranger here yet" in unknown
     assert "2 rounds were left out since the start: late (2)." in unknown
     assert "The disk does not take" in unknown
     assert "The configuration file has errors" in unknown
@@ -151,7 +151,7 @@ async def test_a_target_with_everything_that_is_known(written, ask):
     assert '<span class="unreachable">fails</span>' in text
     assert "exchange: timeout, 1 of 5 answered" in text
     assert "stun at 192.0.2.1:3478" in text
-    assert "1 asked to explain it" in text
+    assert "1 question asked to explain it" in text
     assert "its name elsewhere" in text
     assert "994 of 1000 runs worked (99.4 %)" in text
     for title in ("Round trip", "How a call would sound", "Packets of a stream", "Jitter"):
@@ -162,6 +162,15 @@ async def test_a_target_with_everything_that_is_known(written, ask):
     control = (await ask("/target/control/c")).text
     assert "<h1>control: c</h1>" in control
     assert "foreign" in control
+
+
+async def test_what_answered_here_is_not_called_unproven(ask):
+    state = TargetState(observation().target, None, True, Proof.UNPROVEN, True, NOW)
+    told = report(diagnosis(targets=(state,)))
+    for path in ("/", "/target/m/relay"):
+        text = (await ask(path, report=told)).text
+        assert "seen to answer" in text
+        assert "unproven" not in text
 
 
 @pytest.mark.parametrize(
@@ -246,11 +255,18 @@ async def test_what_other_pages_in_a_browser_may_ask(ask, site, mode, dest, stat
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 min"), (3540, "59 min"), (3600, "1 h 0 min"), (86399, "1 d 0 h"), (90000, "1 d 1 h")],
+    ("seconds", "told"),
+    [
+        (-4e6, "0 min"),
+        (0, "0 min"),
+        (3540, "59 min"),
+        (3600, "1 h 0 min"),
+        (86399, "1 d 0 h"),
+        (90000, "1 d 1 h"),
+    ],
 )
-def test_how_long(seconds, words):
-    assert page.lasted(seconds) == words
+def test_how_long(seconds, told):
+    assert words.lasted(seconds) == told
 
 
 @pytest.mark.parametrize(

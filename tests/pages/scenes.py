@@ -114,19 +114,22 @@ def _month_before(file: Path, began: float, rng: random.Random) -> None:
             changes.append((at, m, c, *told))
             changes.append((at + hours * HOUR, m, c, "ok", "none", "none", f"{m} {c}: ok."))
         changes.sort()
+        for turn in (f"-id - {len(changes)}", "-id"):  # no number is there twice meanwhile
+            db.execute(f"UPDATE changes SET id = {turn}")
         db.executemany(
             "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, 0, '', ?, 0.9, 'R38a', '', ?, 9)",
-            [
-                (number - len(changes), *row[:6], row[0], row[6])
-                for number, row in enumerate(changes)
-            ],
+            [(number, *row[:6], row[0], row[6]) for number, row in enumerate(changes, start=1)],
         )
         asleep = began - _ASLEEP[0] * DAY
         awake = asleep + _ASLEEP[1] * HOUR
         for number, span in enumerate(((began - 30 * DAY, asleep), (awake, began + MINUTE))):
             db.execute("INSERT INTO spans VALUES (?, ?, ?, ?)", (number - 2, *span, MINUTE))
         first = db.execute("SELECT min(at) FROM slots").fetchone()[0]
-        model = db.execute("SELECT * FROM slots WHERE at = ?", (first + 600,)).fetchall()
+        model = db.execute(
+            "SELECT slots.* FROM slots JOIN (SELECT target, min(at) AS at FROM slots"
+            " WHERE at > ? GROUP BY target) USING (target, at)",
+            (first,),
+        ).fetchall()
         rows = []
         for slot in range(int(first - 30 * DAY), int(first), 600):
             if not asleep <= slot < awake:

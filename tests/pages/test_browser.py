@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from exporters.mirror import Mirror
 from exporters.web import WebSettings
-from probes.model import Status
-from tests.exporters.building import SCRIPT, diagnosis, finding, report, update
+from probes.model import Certainty, Mechanism, Status
+from tests.exporters.building import (
+    SCRIPT,
+    agent_figures,
+    diagnosis,
+    finding,
+    report,
+    update,
+)
 from tests.exporters.written import Written
 from tests.pages.browser import browser
 from tests.pages.serving import serving
@@ -71,6 +79,38 @@ async def looked_at(program: str, folder: str) -> None:
             assert await seen.evaluate(asked) == "refused"
 
 
+WIDER = """(() => {
+const right = one => one.getBoundingClientRect().right;
+return [...document.querySelectorAll('.top *, .tile *, .channel > header *')]
+  .filter(one => right(one) > right(one.closest('.top, .tile, header')) + 1)
+  .map(one => one.textContent);
+})()"""
+"""What reaches out of its place."""
+
+
+async def long_words(program: str) -> None:
+    """The longest that there are stay in their places on the smallest screen and on a wide one."""
+    longest = max(Mechanism, key=len)
+    named = replace(finding(), mechanism=longest, certainty=Certainty.CONFIRMED)
+    channels = [
+        diagnosis(channel=c, intermittent=True, findings=(named,))
+        for c in ("call", "chat", "media")
+    ]
+    mirror = Mirror()
+    agent = agent_figures(name="W" * 63, network="hosting")
+    mirror.apply(update(report=report(*channels), agent=agent), time.monotonic())
+    async with (
+        serving(mirror, WebSettings("127.0.0.1", (), False)) as url,
+        browser(program) as seen,
+    ):
+        for width in (320, 1200):
+            await seen.dress(width, 800)
+            for path in ("/", "/target/m/relay"):
+                await seen.go(url + path)
+                assert await seen.evaluate("document.documentElement.scrollWidth") <= width
+                assert await seen.evaluate(WIDER) == []
+
+
 async def left_alone(program: str) -> None:
     """An agent that is gone is told as gone."""
     mirror = Mirror()
@@ -96,6 +136,7 @@ def test_in_a_real_browser(tmp_path):
 
     async def scenario() -> None:
         await looked_at(program, str(written.folder))
+        await long_words(program)
         await left_alone(program)
 
     in_namespace(scenario)
