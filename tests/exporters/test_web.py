@@ -274,8 +274,8 @@ async def test_the_page_escapes_whatever_it_shows():
 async def test_the_page_shows_every_status(status):
     async with client(filled(report=report(diagnosis(status=status, intermittent=True)))) as ask:
         text = (await ask.get("/")).text
-    assert f'<span class="status {status}"><span class="glyph"' in text
-    assert f"</span>{status}, comes and goes</span>" in text
+    assert f'<span class="status {status}"><span class="word"><span class="glyph"' in text
+    assert f"</span>{status}</span>, comes and goes</span>" in text
 
 
 async def test_a_data_centre_is_not_a_subscribers_view():
