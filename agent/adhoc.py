@@ -266,20 +266,22 @@ class AdHoc:
             private=self._allowed.inside if named else (),
         )
         env.courtesy = _Requested(self._manners, self._allowed, env.own, named)
-        started, begun, late = time.monotonic(), False, False
+        started = begun = time.monotonic()
+        turn, late = False, False
         measured = Measured((), (), frozenset())
         try:
             async with asyncio.timeout(limit), self._gate:
-                begun = True
+                turn, begun = True, time.monotonic()
                 if pinned:
                     measured = await _at(check, env, pinned)
                 else:
                     measured = await measure(check, env)
         except TimeoutError:
-            late = begun
+            late = True
         except NotMeasured as error:
             measured = Measured((), (error.reason,), frozenset())
-        if not begun:
+        if late and not (turn and time.monotonic() - begun >= limit / 2):
+            # Its turn came late or never: cut off after so little, nobody has failed.
             return ProbeAnswer(503, "not measured: too many probes are under way")
         if measured.observations or late:
             return ProbeAnswer(
