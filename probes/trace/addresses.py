@@ -14,7 +14,7 @@ from functools import partial
 
 from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.trace import words
-from probes.trace.common import MANY, SENDS, SPREAD, SURVEYED, Common, Report, Word
+from probes.trace.common import SENDS, SPREAD, Common, Report, Word
 from probes.trace.place import Place, Probed, Run, Sign, Stretch, acted_upon, is_last, placement
 from probes.trace.sweep import LONGEST, rise, sweep
 from probes.trace.words import Make
@@ -55,12 +55,15 @@ class Addresses(Common):
     """Everything that goes to the address is the trigger."""
 
     async def _addresses(self, method: str) -> Report:
-        surveyed = [bool((await self._reach()).answers) for _ in range(SURVEYED)]
-        while len(surveyed) < MANY and any(surveyed):
-            surveyed.append(bool((await self._reach()).answers))
-        if all(surveyed):
+        surveyed = await self._survey(
+            self._reach,
+            lambda seen: bool(seen.answers),
+            lambda seen: seen.reset or bool(seen.refused),
+        )
+        if all(seen.answers for seen in surveyed):
             return await self._nothing(method, self._own_way)
-        self._some = self._mixed = any(surveyed)  # filtered on some paths only
+        # Filtered on some paths only?
+        self._some = self._mixed = any(seen.answers for seen in surveyed)
         ground = await self._ground()
         signs = frozenset({Sign.SILENCE, Sign.RESET, Sign.REFUSED})
         runs = await self._runs(signs, lambda signs: self._address_run(signs, ground))
@@ -205,7 +208,10 @@ class Addresses(Common):
             hops = _passed(await rise(trigger, controls or last, away, signs))
         finally:
             own = close()
-        return Run(own, hops, away if near else None, True, controls if shared else {})
+        arrived = any(one.trigger.answers for one in hops.values())
+        if arrived:  # this way is free, though none of those before was
+            self._some = self._mixed = True
+        return Run(own, hops, away if near else None, not arrived, controls if shared else {})
 
     # --- one packet ---
 

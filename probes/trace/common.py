@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from probes.net.address import Source
 from probes.net.hops import FULL, Connections, Datagrams, Seen
@@ -17,8 +18,8 @@ from probes.trace.words import Make, Words
 SENDS = 3
 SURVEYED = 4
 """Flows with all hops before anything else."""
-MANY = 16
-"""Flows that must all have passed: one in a hundred times they all miss a filter on one of four
+MANY = 24
+"""Flows that must all have passed: one in a thousand times they all miss a filter on one of four
 paths."""
 FRESH = 8
 """New flows that must all be dead before an address is thought to be remembered: of two paths, one
@@ -66,6 +67,7 @@ class Control:
 
 
 Tell = Callable[[str], None]
+Flow = TypeVar("Flow")
 
 
 OneRun = Callable[[frozenset[Sign]], Awaitable[Run]]
@@ -100,6 +102,26 @@ class Common:
     _spoilt: bool = False
     """Harmless ones do not arrive either on some flow that seemed cut off."""
 
+    async def _survey(
+        self,
+        ask: Callable[[], Awaitable[Flow]],
+        passed: Callable[[Flow], bool],
+        told: Callable[[Flow], bool],
+        flows: Sequence[Flow] = (),
+    ) -> list[Flow]:
+        """What becomes of flows with all hops, of so many more where some have ``passed``. A single
+        one that was lost, and of which nobody ``told``, is chance unless there are more: left out
+        then."""
+        found = [*flows]
+        while len(found) < SURVEYED or (len(found) < MANY and any(map(passed, found))):
+            found.append(await ask())
+        lost = [one for one in found if not passed(one)]
+        if len(found) == MANY and len(lost) == 1 and not told(lost[0]):
+            found += [await ask() for _ in range(MANY)]
+            if all(map(passed, found[MANY:])):
+                return [one for one in found if passed(one)]
+        return found
+
     async def _alive(self, flow: Datagrams) -> bool | None:
         """Do harmless datagrams with all hops get their answer? None: no such are known."""
         if self._harmless is None:
@@ -112,19 +134,23 @@ class Common:
         alive = await self._alive(flow)
         return None if said.answers and not alive else alive
 
-    async def _learn(self) -> None:
-        """Which harmless datagrams are answered here. Before anything that a filter remembers."""
+    async def _learn(self) -> bool:
+        """Which harmless datagrams are answered here. Before anything that a filter remembers.
+        Was a flow of theirs refused? On one of several paths only, it may be."""
+        refused = False
         for make in self.words.harmless:
             for _ in range(SURVEYED):
                 with Datagrams(self.address, self.port, self.source) as fresh:
                     seen = await self._shoot(fresh, make, FULL)
                     self.packets += fresh.sent
-                if not seen.refused:  # on one of several paths only, it may be
+                refused = refused or bool(seen.refused)
+                if not seen.refused:
                     break
             if seen.answers:
                 self._harmless = make
                 self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
-                return
+                break
+        return refused
 
     async def _shoot(
         self, flow: Datagrams, make: Make, hops: int, sends: int = SENDS, spread: float = 0.0

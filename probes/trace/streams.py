@@ -24,18 +24,19 @@ class Streams(Common):
         """None where nobody accepts a connection."""
         if not await self._accepted():
             return None
-        whole = [await self._say(self._trigger, 0, FULL)]
-        if whole[0] and not whole[0].answers and await self._all_dead():
-            sign = Sign.RESET if whole[0].reset else Sign.SILENCE
+        first = await self._say(self._trigger, 0, FULL)
+        if first and not first.answers and await self._all_dead():
+            sign = Sign.RESET if first.reset else Sign.SILENCE
             return await self._waiting("C", frozenset({Sign.CUT, sign}), self._stream_run)
-        whole += [await self._say(self._trigger, 0, FULL) for _ in range(SURVEYED - 1)]
-        while len(whole) < MANY and any(one and one.answers for one in whole):
-            whole.append(await self._say(self._trigger, 0, FULL))
+        whole = await self._survey(
+            lambda: self._say(self._trigger, 0, FULL),
+            lambda one: bool(one and one.answers),
+            lambda one: bool(one and one.reset),
+            [first],
+        )
         if all(one and one.answers for one in whole):
             return await self._nothing("C", self._stream_run)
         answered = sum(bool(one and one.answers) for one in whole)
-        if len(whole) == MANY and answered == MANY - 1:
-            return await self._nothing("C", self._stream_run)  # one in so many is chance
         signs = {Sign.RESET for one in whole if one and one.reset}
         signs |= {Sign.SILENCE for one in whole if one and not one.answers and not one.reset}
         failed = len(whole) - answered

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from probes.net.hops import FULL, Answer, Datagrams, Seen
 from probes.trace.addresses import Addresses
-from probes.trace.common import MANY, SPREAD, SURVEYED, Report
+from probes.trace.common import SPREAD, Report
 from probes.trace.place import Probed, Run, Sign
 from probes.trace.streams import Streams
 from probes.trace.sweep import BEHIND, acts, caught, rise, sweep
@@ -37,14 +37,15 @@ class Walk(Streams, Addresses):
 
     async def _datagrams(self) -> Report | None:
         """None where not even harmless ones are answered."""
-        await self._learn()
-        surveyed = [await self._ask_flow()]
-        spoilt = self._harmless and surveyed[0].alive is None and not surveyed[0].answered
+        refused = await self._learn()
+        first = await self._ask_flow()
+        spoilt = self._harmless and first.alive is None and not first.answered
         if spoilt and await self._all_dead():
             return await self._waiting("D", frozenset({Sign.CUT, Sign.SILENCE}), self._datagram_run)
-        surveyed += [await self._ask_flow() for _ in range(SURVEYED - 1)]
-        while len(surveyed) < MANY and any(one.passed for one in surveyed):
-            surveyed.append(await self._ask_flow())
+        surveyed = await self._survey(
+            self._ask_flow, lambda one: one.passed, lambda one: one.refused, [first]
+        )
+        surveyed += [_Flow(answered=False, refused=True)] if refused else []
         passed = [one for one in surveyed if one.answered and not one.refused]
         if self._harmless is None and not passed:
             return None
@@ -55,12 +56,10 @@ class Walk(Streams, Addresses):
             if self.words.forged is None:
                 return await self._nothing("A", self._datagram_run)
             signs = {Sign.FORGED}
-        if len(surveyed) == MANY and sum(one.passed for one in surveyed) == MANY - 1:
-            return await self._nothing("A", self._datagram_run)  # one in so many is chance
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
         failed = len(surveyed) - len(passed)
-        self._some = Sign.FORGED not in found and failed > 1
+        self._some = Sign.FORGED not in found and (failed > 1 or Sign.REFUSED in found)
         # Which questions are answered falsely shows on the way only: no flow is known beforehand.
         self._mixed = 0 < failed < len(surveyed) or Sign.FORGED in found
         runs = await self._runs(found, self._datagram_run)
