@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,23 +27,23 @@ def _votes(votes: Sequence[Vote]) -> list[dict[str, object]]:
     return [{"at": v.at, "status": v.status, "controls": v.controls} for v in votes]
 
 
-def state_from(value: dict[str, object]) -> ChannelState:
+def state_from(value: Mapping[str, Any]) -> ChannelState:
+    """Raises ValueError, KeyError and TypeError for what was not written so."""
+
     def votes(key: str) -> tuple[Vote, ...]:
-        rows: list[dict[str, object]] = value[key]  # type: ignore[assignment] # written by save_states
         return tuple(
-            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"]))  # type: ignore[arg-type] # as written
-            for r in rows
+            Vote(float(r["at"]), Status(str(r["status"])), float(r["controls"])) for r in value[key]
         )
 
     confirmed = value["confirmed"]
     since = value["since"]
     return ChannelState(
         confirmed=Status(str(confirmed)) if confirmed else None,
-        since=float(since) if since is not None else None,  # type: ignore[arg-type] # as written
+        since=float(since) if since is not None else None,
         intermittent=bool(value["intermittent"]),
         votes=votes("votes"),
         window=votes("window"),
-        named=tuple(_named_from(row) for row in value.get("named", ())),  # type: ignore[attr-defined] # a list
+        named=tuple(_named_from(row) for row in value.get("named", ())),
     )
 
 

@@ -14,7 +14,8 @@ from probes.model import Finding
 @dataclass(frozen=True, slots=True)
 class Told:
     """``outages``: the newest first, each with the finding of the round in it that was surest, as
-    today's rules judge it. ``unknown``: seconds of each channel in which nothing is known of it."""
+    today's rules judge it. ``unknown``: seconds of each channel in which nothing is known of it.
+    Of the rounds that were judged again ``differing`` came out otherwise; ``left`` were not, by why."""
 
     since: float
     until: float

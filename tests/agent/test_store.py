@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
 import stat
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.history import History
 from agent.learned import VOUCHED_FOR, Learned
@@ -25,7 +22,6 @@ from agent.plan import Ask
 from agent.rounds import Finished, Ran
 from agent.saving import Saving
 from agent.state import ChannelState, Vote
-from agent.staterecord import state_from, written
 from agent.store import Store
 from agent.trust import Record
 from probes.measure import Measured
@@ -76,25 +72,6 @@ def test_round_trip(store):
         assert store.healthy
     finally:
         store.close()
-
-
-statuses = st.sampled_from([s for s in Status if s is not Status.UNKNOWN])
-votes = st.lists(st.builds(Vote, st.floats(0, 2e9), statuses, st.floats(0, 1)), max_size=5).map(
-    tuple
-)
-states = st.builds(
-    ChannelState,
-    st.none() | statuses,
-    st.none() | st.floats(0, 2e9),
-    st.booleans(),
-    votes,
-    votes,
-)
-
-
-@given(states)
-def test_every_state_is_read_as_it_was_written(state):
-    assert state_from(json.loads(json.dumps(written(state)))) == state
 
 
 def test_networks_are_apart(store):

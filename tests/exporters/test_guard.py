@@ -253,6 +253,7 @@ async def test_a_certificate_waits_until_callpath_yaml_is_right_again(
     ("text", "key", "message"),
     [
         ("basic_auth_users: {ann: secret}", "basic_auth_users.ann", "bcrypt"),
+        (f"basic_auth_users: {{ann: $2y$10${'9' * 53}}}", "basic_auth_users.ann", "bcrypt"),
         ("tls_server_config: {cert_file: nowhere}", "tls_server_config.cert_file", "No such"),
         ("tls_server_config: {cert: x}", "tls_server_config", "key_file and key"),
         ("tls_server_config: {cert: x, key: y, client_auth_type: RequestClientCert}",
