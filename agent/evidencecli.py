@@ -79,7 +79,7 @@ def _write(asked: Asked, config: Path | None) -> None:
     loaded = load(config)
     made = evidencedoor.write(loaded, state_dir(loaded), asked)
     typer.echo(
-        f"{made.output}: {made.outages} outages, {made.judged} rounds judged again;"
+        f"{made.output}: outages {made.outages}, rounds judged again {made.judged};"
         f" SHA-256 {made.sha256}"
     )
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from exporters import notknown
 from exporters.history import Outage
+from exporters.words import lasted
 from probes.model import Finding
 
 
@@ -15,7 +16,7 @@ from probes.model import Finding
 class Told:
     """``outages``: the newest first, each with the finding of the round in it that was surest, as
     today's rules judge it. ``unknown``: seconds of each channel in which nothing is known of it.
-    Of the rounds that were judged again ``differing`` came out otherwise; ``left`` were not, by why."""
+    Of the rounds ``judged`` again ``differing`` came out otherwise; ``left`` were not, by why."""
 
     since: float
     until: float
@@ -81,7 +82,7 @@ def _outage(o: Outage, finding: Finding | None) -> list[str]:
     lines = [
         f"## {o.messenger}, {o.channel}: {o.status}",
         "",
-        f"- when: {_minute(o.since)}, {end}; bad for {round(o.seconds / 60)} minutes of it",
+        f"- when: {_minute(o.since)}, {end}; bad for {lasted(o.seconds)} of it",
         f"- what: {o.summary}",
     ]
     if o.rule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -154,32 +154,47 @@ def _value(value: Fact) -> str:
     return f"{value:.6g}" if isinstance(value, float) else clean(str(value), 2000)
 
 
+def _where(row: Mapping[str, Any]) -> str:
+    where = f"{row['host']}:{row['port']}" if row["port"] else str(row["host"])
+    return where + (f" ({', '.join(row['addresses'])})" if row["addresses"] else "")
+
+
+_WIDE = 130
+"""Columns of a terminal that the table of contacts needs."""
+
+
 def contacts(rows: Sequence[dict[str, Any]], available: Sequence[str] = ()) -> None:
     """The answer of ``callpath messengers``: what would be contacted, and ``available``, which is
     not."""
     console = console_for()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("messenger", "channel", "target", "probe"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("where", overflow="fold")
-    table.add_column("every", justify="right", no_wrap=True)
-    table.add_column("a day", justify="right", no_wrap=True)
-    table.add_column("answers strangers", no_wrap=True)
-    for row in rows:
-        where = f"{row['host']}:{row['port']}" if row["port"] else str(row["host"])
-        if row["addresses"]:
-            where += f" ({', '.join(row['addresses'])})"
-        table.add_row(
+    told = [
+        (
             row["messenger"],
             row["channel"] or row["role"],
             row["target"],
             row["probe"],
-            where,
+            _where(row),
             _every(row["seconds"]),
             _size(row["bytes_per_day"]),
             row["proof"] + (", informative" if row["informative"] else ""),
         )
-    console.print(table)
+        for row in rows
+    ]
+    if console.width < _WIDE:  # as columns they would be cut to nothing
+        for one in told:
+            console.print(Text(" ".join(one[:4]), "bold"))
+            console.print(Text("  ".join(("", *one[4:]))), soft_wrap=True)
+    else:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for name in ("messenger", "channel", "target", "probe"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("where", overflow="fold")
+        table.add_column("every", justify="right", no_wrap=True)
+        table.add_column("a day", justify="right", no_wrap=True)
+        table.add_column("answers strangers", no_wrap=True)
+        for one in told:
+            table.add_row(*one)
+        console.print(table)
     total = sum(row["bytes_per_day"] for row in rows)
     console.print(f"\n{len(rows)} targets, about {_size(total)} a day.")
     if available:

@@ -151,17 +151,25 @@ class Addresses(Common):
     ) -> tuple[Callable[[], Asking], int] | None:
         """Who answers, and how far away."""
         for one in asks:
-            ask, close = one()
-            try:
-                if not (await ask(FULL)).answers:
-                    continue
-                seen, distance = await sweep(ask)
-            finally:
-                close()
+            seen, distance = await self._swept(one)
             if distance:
                 self._wait = min(max(3 * seen[distance].seconds, 0.25), 0.9)
                 return one, distance
         return None
+
+    async def _swept(self, asking: Callable[[], Asking]) -> tuple[dict[int, Seen], int | None]:
+        """The way there. Where some flows are acted upon, this one may be as well: others then."""
+        seen: dict[int, Seen] = {}
+        for _ in range(SENDS if self._some else 1):
+            ask, close = asking()
+            try:
+                if (await ask(FULL)).answers:
+                    seen, distance = await sweep(ask)
+                    if distance:
+                        return seen, distance
+            finally:
+                close()
+        return seen, None
 
     # --- runs ---
 
@@ -179,14 +187,7 @@ class Addresses(Common):
         controls: dict[int, Seen] = {}
         away = None
         if ground.ask is not None:
-            for _ in range(SENDS if self._some else 1):  # its own flow may be acted upon as well
-                ask, close = ground.ask()
-                try:
-                    controls, away = await sweep(ask)
-                finally:
-                    close()
-                if away:
-                    break
+            controls, away = await self._swept(ground.ask)
         near = ground.level
         shared = True
         ask, close = self._asker(self.address, self.port)

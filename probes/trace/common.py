@@ -193,6 +193,8 @@ class Common:
         until = time.monotonic() + self.limit
         before = self.packets
         while not settled(runs, signs, mixed=self._mixed) and time.monotonic() < until:
+            if self._spoilt:
+                break
             each = (self.packets - before) // len(runs) if runs else 0
             if self.packets + 2 * each > MOST_PACKETS:
                 break

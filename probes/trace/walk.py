@@ -64,6 +64,7 @@ class Walk(Streams, Addresses):
         self._mixed = 0 < failed < len(surveyed) or Sign.FORGED in found
         runs = await self._runs(found, self._datagram_run)
         if self._spoilt:
+            self._spoilt = False
             return None
         return self._judge(method, found, runs)
 
@@ -98,7 +99,8 @@ class Walk(Streams, Addresses):
                 return await self._shoot(flow, control, hops, 2)
 
             controls, distance = await sweep(harmless)
-            if distance is None and Sign.CUT in signs and not self._remembers:
+            closed = distance is None and self._harmless is not None and not self._remembers
+            if closed and signs & {Sign.CUT, Sign.REFUSED}:
                 # Not even harmless ones arrive on this flow: its path is closed to the address,
                 # and nothing that we said has cut it off.
                 self._spoilt = True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from agent.case import Differs
 from exporters import tables
@@ -163,6 +165,19 @@ def test_what_would_be_contacted(capsys):
     assert "captured, informative" in out
     assert "1.2 MiB" in out
     assert "2 targets, about 1.2 MiB a day." in out
+
+
+def test_a_narrow_terminal_cuts_nothing_of_what_would_be_contacted(capsys, monkeypatch):
+    monkeypatch.setattr(tables, "console_for", lambda: Console(width=60, file=sys.stdout))
+    tables.contacts([{**ROW, "addresses": ["192.0.2.1", "2001:db8:100:1234::1"]}])
+    out = capsys.readouterr().out
+    for said in (
+        *(ROW[key] for key in ("messenger", "channel", "target", "probe", "host")),
+        "1 min",
+    ):
+        assert said in out
+    assert "2001:db8:100:1234::1" in out
+    assert "…" not in out
 
 
 def test_a_target_of_that_name_elsewhere_is_not_shown(capsys):

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
-from probes.net.hops import Answer, Datagrams, Seen
+from probes.net.hops import Answer, Connections, Datagrams, Seen
+from probes.trace.addresses import CLOSED
 from probes.trace.common import MANY, SURVEYED, Common, Word
+from probes.trace.place import Stretch
 from probes.trace.walk import Walk
 from probes.trace.words import words
 
@@ -64,3 +66,27 @@ async def test_a_flow_of_the_harmless_question_that_is_refused_counts(monkeypatc
     report = await Walk(words("stun"), "127.0.0.9", 3478, limit=0.2).trace()
     assert len(dict.fromkeys(flows)) >= refused + MANY
     assert report.word is Word.UNCLEAR
+
+
+async def test_an_address_that_is_refused_on_every_second_flow_is_placed(monkeypatch):
+    """Its harmless question passes on the other flows, and is refused on this one as well."""
+    gate, server = 4, 7
+
+    async def shoot(self, data, hops, wait, enough=None):
+        address, port = self.sock.getpeername()
+        number, far = ports.setdefault(self.sock.getsockname()[1], len(ports)), hops or 64
+        self.sent += 1
+        if far < gate or (far < server and number % 2):
+            return Seen(expired=f"95.24.0.{far}")
+        if not number % 2:
+            return Seen(refused=f"95.24.0.{gate - 1}")
+        return Seen(refused=address) if port == CLOSED else answer()
+
+    async def knock(self, hops, wait):
+        return Seen()
+
+    ports: dict[int, int] = {}
+    monkeypatch.setattr(Datagrams, "shoot", shoot)
+    monkeypatch.setattr(Connections, "knock", knock)
+    report = await Walk(words("stun"), "127.0.0.9", 3478).trace()
+    assert (report.word, report.place and report.place.stretch) == (Word.FOUND, Stretch(3, 4))
