@@ -181,9 +181,10 @@ def contacts(rows: Sequence[dict[str, Any]], available: Sequence[str] = ()) -> N
         for row in rows
     ]
     if console.width < _WIDE:  # as columns they would be cut to nothing
-        for one in told:
-            console.print(Text(" ".join(one[:4]), "bold"))
-            console.print(Text("  ".join(("", *one[4:]))), soft_wrap=True)
+        for row, (*label, where, often, size, answers) in zip(rows, told, strict=True):
+            console.print(Text(" ".join(label), "bold"))
+            often = often if row["seconds"] is None else f"every {often}"
+            console.print(Text(f"  {where}: {often}, {size} a day, {answers}"), soft_wrap=True)
     else:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for name in ("messenger", "channel", "target", "probe"):

@@ -169,15 +169,13 @@ def test_what_would_be_contacted(capsys):
 
 def test_a_narrow_terminal_cuts_nothing_of_what_would_be_contacted(capsys, monkeypatch):
     monkeypatch.setattr(tables, "console_for", lambda: Console(width=60, file=sys.stdout))
-    tables.contacts([{**ROW, "addresses": ["192.0.2.1", "2001:db8:100:1234::1"]}])
+    many = {**ROW, "addresses": ["192.0.2.1", "2001:db8:100:1234::1"]}
+    tables.contacts([many, {**ROW, "seconds": None}])
     out = capsys.readouterr().out
-    for said in (
-        *(ROW[key] for key in ("messenger", "channel", "target", "probe", "host")),
-        "1 min",
-    ):
-        assert said in out
-    assert "2001:db8:100:1234::1" in out
-    assert "…" not in out
+    for key in ("messenger", "channel", "target", "probe", "host", "proof"):
+        assert str(ROW[key]) in out
+    assert "(192.0.2.1, 2001:db8:100:1234::1): every 1 min, 1.2 MiB a day" in out
+    assert ": on failure, 1.2 MiB a day" in out
 
 
 def test_a_target_of_that_name_elsewhere_is_not_shown(capsys):
