@@ -88,7 +88,9 @@ async def trace(
         except RawMissing as error:
             tell(f"{error}: begun again without")
             missing = str(error)
+            sent = walk.packets
             walk = Walk(said, address, port, env.source, controls, False, limit, tell)
+            walk.packets = sent
             report = await walk.trace()
         quotes = raw.quotes() if raw else {}
     return Traced(kind, target, address, port, report, missing, quotes)
@@ -177,17 +179,20 @@ async def _controls(
         return [Control(other, port, prefix_of(other) == prefix_of(address))]
     kinds = _CONTROLS[said.transport]
     owner = [m for m in config.messengers if within(address, m.owner_prefixes)]
-    owners = [t for m in owner for t in m.targets]
+    owners = _asked_so([t for m in owner for t in m.targets], kinds)
+    # What is known by its address first: names cost a question each.
+    owners.sort(key=lambda one: not (one.addresses or parse(one.host)))
+    literal = sum(bool(one.addresses or parse(one.host)) for one in owners)
     found = [
         Control(other, one.port, near=True)
-        for one, others in await _places(env, _asked_so(owners, kinds)[:_MOST_NAMES])
+        for one, others in await _places(env, owners[: literal + _MOST_NAMES])
         for other in others
         if other != address and prefix_of(other) == prefix_of(address)
     ]
     asked = _asked_so(config.controls, kinds)
-    home = _asked_so(
-        [one for one in config.controls if one.role is Role.DOMESTIC], _CONTROLS["tcp"]
-    )
+    # An owner's own network is hardly nearer than those; a cache within the provider's would be.
+    domestic = [one for one in config.controls if owner and one.role is Role.DOMESTIC]
+    home = _asked_so(domestic, _CONTROLS["tcp"])
     abroad = [one for one in asked if one.role not in (Role.DOMESTIC, Role.PORTAL)]
     strangers = [*abroad[:_STRANGERS], *home[:_STRANGERS]]
     for one, others in await _places(env, strangers):

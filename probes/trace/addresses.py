@@ -15,7 +15,7 @@ from functools import partial
 from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.trace import words
 from probes.trace.common import SENDS, SPREAD, Common, Report, Word
-from probes.trace.place import Place, Probed, Run, Sign, Stretch, acted_upon, is_last, placement
+from probes.trace.place import Probed, Run, Sign, Stretch, acted_upon, is_last, placement
 from probes.trace.sweep import LONGEST, rise, sweep
 from probes.trace.words import Make
 
@@ -36,18 +36,13 @@ Asking = tuple[Ask, Callable[[], int]]
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What the address is held against, by ``ask``. ``away``: the distance of that; ``home``: of
-    a server in the own country."""
+    """What the address is held against, by ``ask``. ``away``: the distance of that, and of the
+    address where it is ``near``; ``home``: of a server in the own country."""
 
     ask: Callable[[], Asking] | None = None
     near: bool = False
     away: int | None = None
     home: int | None = None
-
-    @property
-    def level(self) -> bool:
-        """Is the address as far away as its control?"""
-        return self.near and self.away is not None
 
 
 @dataclass(slots=True)
@@ -85,12 +80,10 @@ class Addresses(Common):
         report.place = replace(report.place, placement=placement(runs, report.signs, found))
         forbidden = any(s.refused not in ("", self.address) and not s.unreachable for s in acted)
         if report.word is Word.FOUND and not self._some and not forbidden:
-            report.word, report.why = self._whose(report.place, found, runs, ground)
+            report.word, report.why = self._whose(found, runs, ground)
         return report
 
-    def _whose(
-        self, place: Place, found: Stretch, runs: Sequence[Run], ground: _Ground
-    ) -> tuple[Word, str]:
+    def _whose(self, found: Stretch, runs: Sequence[Run], ground: _Ground) -> tuple[Word, str]:
         """A filter's on the way, or may it be that there is no such server?"""
         low, high = found.low, found.high
         aways = [away for away in (ground.away, *(run.distance for run in runs)) if away]
@@ -98,7 +91,7 @@ class Addresses(Common):
         last = is_last(runs, low)
         if low == 0 and high is None:
             return Word.UNCLEAR, "no router on the way says a word"
-        if ground.level and away is not None:
+        if ground.near and away is not None:
             if high is not None and high < away:
                 return Word.FOUND, ""
             there = low >= away - 1 - SILENT
@@ -188,8 +181,7 @@ class Addresses(Common):
         away = None
         if ground.ask is not None:
             controls, away = await self._swept(ground.ask)
-        near = ground.level
-        shared = True
+        near, shared = ground.near, True
         ask, close = self._asker(self.address, self.port)
 
         async def trigger(hops: int, control: Seen, first: bool) -> Probed:

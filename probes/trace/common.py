@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from probes.net.address import Source
-from probes.net.hops import FULL, Connections, Datagrams, Seen
+from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.net.raw import Raw
 from probes.trace.place import MOST, Place, Run, Sign, Stretch, place, settled
 from probes.trace.words import Make, Words
@@ -93,6 +93,8 @@ class Common:
     packets: int = 0
     _wait: float = 0.6
     _harmless: Make | None = None
+    _answers: Sequence[Answer] = ()
+    """To a harmless one."""
     _remembers: bool = False
     """The first trigger spoilt the address for every new flow."""
     _some: bool = False
@@ -147,7 +149,7 @@ class Common:
                 if not seen.refused:
                     break
             if seen.answers:
-                self._harmless = make
+                self._harmless, self._answers = make, seen.answers
                 self._wait = min(max(3 * seen.seconds, 0.25), 1.0)
                 break
         return refused

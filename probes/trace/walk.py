@@ -59,7 +59,9 @@ class Walk(Streams, Addresses):
         found = frozenset(signs)
         method = "D" if Sign.CUT in found else "E" if Sign.FORGED in found else "A"
         failed = len(surveyed) - len(passed)
-        self._some = Sign.FORGED not in found and (failed > 1 or Sign.REFUSED in found)
+        self._some = failed > 1 or Sign.REFUSED in found
+        if Sign.FORGED in found:
+            self._some = any(one.forged for one in surveyed)
         # Which questions are answered falsely shows on the way only: no flow is known beforehand.
         self._mixed = 0 < failed < len(surveyed) or Sign.FORGED in found
         runs = await self._runs(found, self._datagram_run)
@@ -80,7 +82,9 @@ class Walk(Streams, Addresses):
                 if await self._alive(flow) is not True:
                     alive = None  # not the trigger's doing
                 self.packets += flow.sent
-        return _Flow(bool(seen.answers), bool(seen.refused), alive)
+        return _Flow(
+            bool(seen.answers), bool(seen.refused), alive, self._forged(seen, self._answers)
+        )
 
     async def _datagram_run(self, signs: frozenset[Sign]) -> Run:
         assert self.words.trigger is not None
@@ -144,6 +148,7 @@ class _Flow:
     answered: bool
     refused: bool = False
     alive: bool | None = None
+    forged: bool = False
 
     @property
     def passed(self) -> bool:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from agent.cli import app
-from agent.tracing import Traced, document, networks, sentence
+from agent.tracing import Traced, _controls, document, networks, sentence
+from config.model import TargetConfig
 from exporters import path
-from probes.trace.common import Common, Report, Word
+from probes.model import Role
+from probes.trace.common import Common, Control, Report, Word
 from probes.trace.place import Place, Placement, Sign, Stretch
 from probes.trace.words import words
+from tests.agent.building import control, environment, messenger, target
 
 ROUTER = "95.24.0.9"
 DROP = frozenset({Sign.SILENCE})
@@ -90,3 +96,42 @@ def test_what_cannot_be_done_is_said_before_anything_is_sent(tmp_path, options, 
     told = CliRunner().invoke(app, asked)
     assert told.exit_code == 2, told.output
     assert said in told.output
+
+
+ADDRESS = "198.51.100.7"
+
+
+def configured(*prefixes: str) -> Any:
+    def at(name: str, address: str, port: int = 443, **given: Any) -> TargetConfig:
+        return target(name, host=address, port=port, kind="tcp", **given)
+
+    places = [at(f"far-{n}", f"203.0.113.{n}") for n in range(20)]
+    whose = messenger(*places, at("near", "198.51.100.200", 5222))
+    home = control("home", Role.DOMESTIC, host="192.0.2.1", port=443, kind="tcp")
+    abroad = control("abroad", Role.FOREIGN, host="192.0.2.2", port=443, kind="tcp")
+    return SimpleNamespace(
+        messengers=[replace(whose, owner_prefixes=prefixes)], controls=[home, abroad]
+    )
+
+
+async def held(config: Any, given: str = "") -> list[Control]:
+    return await _controls(config, environment(), words("tcp"), ADDRESS, given)
+
+
+async def test_an_owners_address_is_held_against_its_neighbour_strangers_and_home() -> None:
+    assert await held(configured("198.51.100.0/24")) == [
+        Control("198.51.100.200", 5222, near=True),
+        Control("192.0.2.2", 443),
+        Control("192.0.2.1", 443, home=True),
+    ]
+
+
+async def test_whose_address_nobody_knows_may_be_nearer_than_any_server_at_home() -> None:
+    """As a cache within the provider's network is."""
+    assert await held(configured("203.0.113.0/24")) == [Control("192.0.2.2", 443)]
+
+
+async def test_who_is_given_is_the_only_control() -> None:
+    config = configured("198.51.100.0/24")
+    assert await held(config, "192.0.2.9:443") == [Control("192.0.2.9", 443)]
+    assert await held(config, "198.51.100.9:80") == [Control("198.51.100.9", 80, near=True)]

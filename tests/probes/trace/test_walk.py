@@ -90,3 +90,22 @@ async def test_an_address_that_is_refused_on_every_second_flow_is_placed(monkeyp
     monkeypatch.setattr(Connections, "knock", knock)
     report = await Walk(words("stun"), "127.0.0.9", 3478).trace()
     assert (report.word, report.place and report.place.stretch) == (Word.FOUND, Stretch(3, 4))
+
+
+async def test_false_answers_that_no_traced_flow_meets_are_not_called_nothing(monkeypatch):
+    """One in eight flows goes past a forger, and none of those with low hop limits does."""
+
+    def reply(edns: bool) -> Seen:
+        return Seen(answers=[Answer(b"reply" + (b"\x00\x00\x29" if edns else b""), 60, 0.01)])
+
+    async def shoot(self, data, hops, wait, enough=None):
+        number = ports.setdefault(self.sock.getsockname()[1], len(ports))
+        self.sent += 1
+        if 0 < hops < 7:
+            return Seen(expired=f"95.24.0.{hops}")
+        return reply(edns=number != 5)
+
+    ports: dict[int, int] = {}
+    monkeypatch.setattr(Datagrams, "shoot", shoot)
+    report = await Walk(words("dns", "page.example"), "127.0.0.9", 53).trace()
+    assert report.word is Word.UNCLEAR
