@@ -103,7 +103,7 @@ class Walk(Streams, Addresses):
                 return await self._shoot(flow, control, hops, 2)
 
             controls, distance = await sweep(harmless)
-            closed = distance is None and self._harmless is not None and not self._remembers
+            closed = distance is None and not self._remembers
             if closed and signs & {Sign.CUT, Sign.REFUSED}:
                 # Not even harmless ones arrive on this flow: its path is closed to the address,
                 # and nothing that we said has cut it off.
