@@ -330,8 +330,8 @@ def test_an_unwritable_folder_costs_only_the_memory(tmp_path):
 
 _UNWRITABLE = """
 import os, sys
+import urllib.parse  # pathlib asks for it later, from files that are root's alone
 from pathlib import Path
-from typing import Any
 from agent.store import Store
 folder = Path(sys.argv[1])
 for parent in folder.parents:
