@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from agent import plan
+from agent import pausing, plan
 from agent.calibrated import Key, Tally
 from agent.checks import dress_of
 from agent.core import Core
@@ -29,7 +29,7 @@ from agent.scheduler import Schedule
 from agent.store import Store
 from agent.trust import RUNS_NEEDED
 from agent.vantage import Judgement
-from agent.wiring import DRAIN, PAUSE_POLL
+from agent.wiring import DRAIN
 from config.model import Config, TargetConfig
 from exporters.feed import AgentFigures
 from probes.model import CONTROL, Family, Observation, Proof, VantageStatus
@@ -264,16 +264,16 @@ class Calibration:
             core.runners, core.knobs.cadence.interval, self.round, lambda _: None, lambda _: None
         )
         schedule.start()
-        told, marker = began, core.store.folder / "paused"
+        told = began
         try:
             while not stop.is_set():
-                await self._pause(marker.exists())
+                await self._pause(pausing.is_paused(core.store.folder))
                 if why := self.over(began):
                     return why
                 if time.monotonic() - told >= PROGRESS:
                     told = time.monotonic()
                     tell(f"{(told - began) / 60:.0f} min: {self.words()}")
-                await _until(stop, PAUSE_POLL)
+                await _until(stop, pausing.POLL)
             return "it was stopped"
         finally:
             await schedule.drain(DRAIN)

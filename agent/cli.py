@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from typer.core import TyperCommand
@@ -21,6 +21,8 @@ from agent.publishcli import outside_app
 from config import DEFAULT_LISTEN
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from config.model import Config, ConfigError
 
 app = typer.Typer(
@@ -37,6 +39,7 @@ app.command()(historycli.history)
 app.command()(evidencecli.evidence)
 app.command()(historycli.purge)
 
+T = TypeVar("T")
 OK, BAD, USAGE, BLIND = 0, 1, 2, 3
 CONSENT = "consent"
 
@@ -73,6 +76,18 @@ def _load_here(path: Path | None) -> Config:
             typer.echo(problem, err=True)
             raise typer.Exit(USAGE)
     return config
+
+
+def _unless_paused(config: Config, asked: Coroutine[Any, Any, T]) -> T:
+    """Exits with 2 where nothing may be sent, or no more."""
+    from agent.pausing import Paused, unless_paused
+    from agent.wiring import state_dir
+
+    try:
+        return asyncio.run(unless_paused(state_dir(config), asked))
+    except Paused as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(USAGE) from None
 
 
 def _warn(config: Config) -> None:
@@ -190,7 +205,7 @@ def check(
         raise typer.Exit(USAGE)
     started = time.monotonic()
     try:
-        report = asyncio.run(run_check(loaded, chosen, quiet=as_json, patient=patient))
+        report = _unless_paused(loaded, run_check(loaded, chosen, quiet=as_json, patient=patient))
     except ConfigError as error:
         _refuse(error)
     if as_json:
@@ -249,7 +264,7 @@ def probe(
         with StreamView() if watch else nullcontext() as view:
             show = view.show if view is not None else None
             asked = probe_once(loaded, kind, target, options, rfc_timers, show)
-            observations = asyncio.run(asked)
+            observations = _unless_paused(loaded, asked)
     except UsageProblem as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
@@ -299,7 +314,7 @@ def trace(
             asn_file.open().close()  # rather now than after minutes
         options = parse_options(context.args)
         asked = tracing.trace(loaded, kind, target, options, limit=limit, tell=tell)
-        traced = asyncio.run(asked)
+        traced = _unless_paused(loaded, asked)
         routers = traced.report.place.routers if traced.report.place else ()
         told = tracing.document(traced, tracing.networks(asn_file, routers))
     except (UsageProblem, ValueError, OSError) as error:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from agent import purging, webguard
+from agent import pausing, purging, webguard
 from agent.accepted import accept
 from agent.adhoc import AdHoc
 from agent.checks import catalogue_problem
@@ -39,7 +39,6 @@ RULES_VERSION = "6"
 """Counts up whenever the same observations would get another status."""
 DRAIN = 5.0
 """Seconds that rounds under way may go on after SIGTERM."""
-PAUSE_POLL = 0.5
 
 
 def callpath_version() -> str:
@@ -248,14 +247,14 @@ class Agent:
     async def _watch_pause(self) -> None:
         """A file named ``paused`` in the state folder stops all sending within a second; one named
         ``purge`` makes the agent forget."""
-        marker, asked = self._store.folder / "paused", False
+        marker, asked = pausing.marker(self._store.folder), False
         while True:
             self._lock = purging.hold_on(self._store.folder, self._lock)
             before, asked = asked, purging.is_asked(self._store.folder)
             if asked and not before:  # once, should it fail
                 await self._forget()
             core = self._core
-            paused = _is_there(marker, otherwise=core.manners.paused)
+            paused = pausing.is_paused(marker.parent, otherwise=core.manners.paused)
             if paused and not core.manners.paused:
                 log.warning("paused: %s exists", marker)
                 core.manners.paused = True
@@ -264,7 +263,7 @@ class Agent:
                 log.warning("going on: %s is gone", marker)
                 core.manners.paused = False
                 core.outside.start()
-            await asyncio.sleep(PAUSE_POLL)
+            await asyncio.sleep(pausing.POLL)
 
     # --- reload ---
 
@@ -327,17 +326,6 @@ class Agent:
             self._core = core
             self._start_schedule()
             self._publish(core.everything())
-
-
-def _is_there(path: Path, *, otherwise: bool) -> bool:
-    """``otherwise``: where the disk does not say."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return otherwise
-    return True
 
 
 def _figures(config: Config) -> AgentFigures:

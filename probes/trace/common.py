@@ -26,6 +26,10 @@ FRESH = 8
 of which is filtered, they all meet that once in 256 times."""
 MOST_PACKETS = 2000
 """Of one trace, connections' own included."""
+SWIFT = 58.0
+"""Seconds after which no run ends that is not needed, where no filter's memory is waited for."""
+TWICE = 2
+"""Runs that met the filter, which will do where there is no time for more."""
 SPREAD = 1.1
 """Seconds between the packets whose silence decides: a router may report one a second."""
 PAUSES = {Sign.RESET: 90.0, Sign.SILENCE: 60.0}
@@ -91,6 +95,7 @@ class Common:
     raw: Raw | None = None
     pauses: Mapping[Sign, float] = field(default_factory=lambda: PAUSES)
     packets: int = 0
+    _began: float = field(default_factory=time.monotonic)
     _wait: float = 0.6
     _harmless: Make | None = None
     _answers: Sequence[Answer] = ()
@@ -193,7 +198,7 @@ class Common:
     async def _runs(self, signs: frozenset[Sign], one: OneRun) -> list[Run]:
         runs: list[Run] = []
         until = time.monotonic() + self.limit
-        before = self.packets
+        before, longest = self.packets, 0.0
         while not settled(runs, signs, mixed=self._mixed) and time.monotonic() < until:
             if self._spoilt:
                 break
@@ -202,7 +207,12 @@ class Common:
                 break
             if self._remembers and not await self._forgotten(signs, until, len(runs) + 1):
                 break
+            begun = time.monotonic()
+            enough = self._remembers or sum(run.caught for run in runs) < TWICE
+            if not enough and begun + longest > self._began + SWIFT:
+                break
             runs.append(await one(signs))
+            longest = max(longest, time.monotonic() - begun)
             self.tell(f"run {len(runs)} of {MOST} at most")
         return runs
 

@@ -24,13 +24,13 @@ class Walk(Streams, Addresses):
 
     async def trace(self) -> Report:
         """Raises OSError where this host cannot send there."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         udp, report = self.words.transport == "udp", None
         if self.words.trigger is not None:
             report = await (self._datagrams() if udp else self._streams())
         if report is None:
             report = await self._addresses("A" if udp else "B")
-        report.packets, report.seconds = self.packets, time.monotonic() - began
+        report.packets, report.seconds = self.packets, time.monotonic() - self._began
         return report
 
     # --- datagrams: methods A, D and E ---

@@ -265,7 +265,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
     monkeypatch.setattr(core_module, "is_tunnel", lambda interface: False)
     monkeypatch.setattr(calibratedoor, "is_healthy", lambda listen, **_how: "nobody there")
     monkeypatch.setattr("agent.network.attachment", lambda key: "wlan")
-    monkeypatch.setattr(calibrate, "PAUSE_POLL", 0.02)
+    monkeypatch.setattr(calibrate.pausing, "POLL", 0.02)
     monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "run"))
     from tests.agent.building import Clock
 

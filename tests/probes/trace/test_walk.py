@@ -9,7 +9,7 @@ import pytest
 from probes.net.hops import Answer, Connections, Datagrams, Seen
 from probes.trace.addresses import CLOSED
 from probes.trace.common import MANY, SURVEYED, Common, Word
-from probes.trace.place import Stretch
+from probes.trace.place import Probed, Run, Sign, Stretch
 from probes.trace.walk import Walk
 from probes.trace.words import words
 
@@ -109,3 +109,39 @@ async def test_false_answers_that_no_traced_flow_meets_are_not_called_nothing(mo
     monkeypatch.setattr(Datagrams, "shoot", shoot)
     report = await Walk(words("dns", "page.example"), "127.0.0.9", 53).trace()
     assert report.word is Word.UNCLEAR
+
+
+@pytest.mark.parametrize(
+    ("met", "lasts", "remembers", "count"),
+    [
+        ("silence", 5, False, 5),
+        ("silence", 14, False, 4),
+        ("silence", 40, False, 2),
+        ("silence", 40, True, 5),
+        ("nothing", 40, False, 5),
+    ],
+    ids=["quick", "slow", "very slow", "a filter remembers", "none met it"],
+)
+def test_a_minute_is_enough_where_the_filter_was_met_twice(
+    monkeypatch, met, lasts, remembers, count
+):
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    common = Common(words("udp"), "127.0.0.9", 3478)
+    common._began, common._remembers = now, remembers
+    gone = Probed(Seen(), Seen(expired="95.24.0.3"))
+
+    async def forgotten(*_: object) -> bool:
+        return True
+
+    async def one(signs: frozenset[Sign]) -> Run:
+        nonlocal now
+        now += lasts
+        hops = {3: gone} if met == "silence" else {}
+        return Run(50000, hops, 5, bool(hops))
+
+    monkeypatch.setattr(Common, "_forgotten", forgotten)
+    runs = common._runs(frozenset({Sign.SILENCE}), one)
+    with pytest.raises(StopIteration) as ended:
+        runs.send(None)
+    assert len(ended.value.value) == count
