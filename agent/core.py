@@ -23,6 +23,7 @@ from agent.ledger import Ledger
 from agent.localise import Localiser
 from agent.logs import bug_in, line_changed
 from agent.network import default_route, is_tunnel
+from agent.outage import Outage
 from agent.outside import OutsideView
 from agent.peers import peers
 from agent.present import present, present_vantage
@@ -102,7 +103,7 @@ class Core:
         self._undecided: dict[str, frozenset[str]] = {}
         self.evidence: dict[str, list[Evidence]] = {}
         self._heard: dict[str, float] = {}
-        self.stream_log = StreamLog()
+        self.stream_log, self._outage = StreamLog(), Outage()
         self.ready = False
         self.controls_task: asyncio.Task[Controls] | None = None
         self.manners.restore(store.get("bytes_today") or b"")
@@ -129,8 +130,9 @@ class Core:
         judgement = judge(rounds.control_results(current, heard), self._surroundings(mapped, ran))
         self.families = judgement.families or self.families
         self.judgement = judgement
-        if judgement.masks or not judgement.abroad or beat.spoiled:
-            rounds.void_streams(self.runners.values())
+        down = bool(judgement.masks) or not judgement.abroad or beat.spoiled
+        drops = self.stream_log.drop, self.follower.drop
+        over = self._outage.step(down, beat.at, self.runners.values(), *drops)
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
@@ -148,7 +150,7 @@ class Core:
         self._flush(CONTROL, evidence, None)
         quiet, self.quiet = self.quiet > 0, max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
-        return Controls(judgement, mapped, spoiled, quiet, flapped)
+        return Controls(judgement, mapped, spoiled, quiet, over, flapped)
 
     def _heard_lately(self, evidence: list[Evidence], now: float) -> set[str]:
         """The controls that answered in the last rounds, as many as the window of a state has."""
@@ -250,7 +252,7 @@ class Core:
             messenger.name, now, judgement, tuple(evidence), asked(ran), kept, None, raw
         )
         followed = Followed(messenger, self.runners[messenger.name], ran, raw, evidence, judgement)
-        past = self.follower.remember(followed)
+        past = self.follower.remember(followed, settling=controls.settling)
         if judging.is_fine(raw, evidence, kept):
             return judged
         verified = frozenset(
@@ -324,7 +326,8 @@ class Core:
         key = (raw.messenger, raw.channel)
         state = self.states.get(key, ChannelState())
         masked = controls.judgement.masks or not controls.judgement.abroad
-        news = is_news(raw, state.confirmed, concluded)
+        settling = controls.settling and raw.status not in (Status.OK, state.confirmed)
+        news = is_news(raw, state.confirmed, concluded) and not settling
         state = fold(
             state,
             Status.UNKNOWN if controls.spoiled else raw.status,

@@ -151,7 +151,7 @@ class Follower:
         self.kept[name] = tuple(kept)
         return self.kept[name]
 
-    def remember(self, of: Followed) -> tuple[Observation, ...]:
+    def remember(self, of: Followed, *, settling: bool = False) -> tuple[Observation, ...]:
         """What earlier rounds saw of channels that were ailing at some time in the last day; this
         round is kept for the next ones."""
         name, now = of.messenger.name, time.time()
@@ -167,9 +167,15 @@ class Follower:
         ]
         channels = {o.target.channel for o in before}
         channels |= {d.channel for d in of.raw if d.status in AILING}
-        added = _of_round(of, channels) if channels and not of.judgement.masks else ()
+        counts = channels and not of.judgement.masks and not settling
+        added = _of_round(of, channels) if counts else ()
         self.past[name] = (*before, *added)[-PAST_MOST:]
         return tuple(before)
+
+    def drop(self, void: Callable[[Observation], bool]) -> None:
+        for memory in (self.past, self.kept):
+            for name, seen in memory.items():
+                memory[name] = tuple(o for o in seen if not void(o))
 
     def fetched_lately(self, name: str, since: float) -> frozenset[str]:
         """The targets whose transfers were asked once more from then on (Unix seconds)."""

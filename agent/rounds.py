@@ -13,7 +13,7 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,13 +69,15 @@ class Beat:
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the controls of one beat said. ``mapped``: our address by STUN operator; ``spoiled``:
-    the round is no evidence, ``quiet`` when because the network has just changed; ``flapped``: a
-    control answered in the round before and not in this one, or the other way about."""
+    the round is no evidence, ``quiet`` when because the network has just changed; ``settling``:
+    what fails in it is none, since an outage is just over; ``flapped``: a control answered in the
+    round before and not in this one, or the other way about."""
 
     judgement: Judgement
     mapped: dict[str, frozenset[str]]
     spoiled: bool = False
     quiet: bool = False
+    settling: bool = False
     flapped: bool = False
 
 
@@ -237,6 +239,12 @@ class Runner:
         for under_way in self._running.values():
             under_way.void, under_way.before = True, Asked().full
 
+    def void_streams(self) -> None:
+        """What plays while the line is down, or nothing of it is evidence, says nothing of a call;
+        a stream goes on for longer than that may last."""
+        for name in self._streams & self._running.keys():
+            self._running[name].void = True
+
     def _start_all(
         self,
         asks: Sequence[Ask],
@@ -383,14 +391,6 @@ class Runner:
                 fresh = False
             found.append(Evidence(target, seen.conclusive, seen.last_run, fresh, proven(target)))
         return found
-
-
-def void_streams(runners: Iterable[Runner]) -> None:
-    """What plays while the line is down, or nothing of it is evidence, says nothing of a call; a
-    stream goes on for longer than that may last."""
-    for runner in runners:
-        for name in runner._streams & runner._running.keys():
-            runner._running[name].void = True
 
 
 def joined(before: Ran, after: Ran) -> Ran:

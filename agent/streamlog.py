@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.beside import left_unanswered
@@ -31,6 +31,11 @@ class StreamLog:
 
     def of(self, name: str) -> Mapping[str, tuple[Observation, ...]]:
         return self.runs.get(name, {})
+
+    def drop(self, void: Callable[[Observation], bool]) -> None:
+        for theirs in self.runs.values():
+            for target, runs in theirs.items():
+                theirs[target] = tuple(o for o in runs if not void(o))
 
     def forget(self) -> None:
         """Another network."""

@@ -246,8 +246,34 @@ async def test_bad_rounds_before_an_outage_do_not_count_after_it(line):
     line.cut()
     await line.round()
     line.world.silent = set(RELAYS)
-    assert (await line.statuses(2))["call"] == "ok"
+    assert (await line.statuses(3))["call"] == "ok", "nor does the first round of which it is"
     assert (await line.statuses(1))["call"] == "unreachable"
+
+
+async def test_outages_that_begin_and_end_within_rounds_are_no_coming_and_going(line):
+    """Controls are asked several times in a round, and may answer where a relay did not."""
+    await line.round(12)
+    for _ in range(3):
+        line.world.silent.update(RELAYS)
+        await line.round()
+        line.cut()
+        await line.round(3)
+        line.world.silent = set(RELAYS)
+        await line.round()
+        line.world.silent.clear()
+        shown = await line.round(4)
+        assert (shown["call"].status, shown["call"].intermittent) == (Status.OK, False)
+
+
+async def test_what_fails_in_the_first_round_after_an_outage_is_not_remembered(line):
+    await line.round()
+    line.cut()
+    await line.round(3)
+    line.world.silent = set(RELAYS)
+    await line.round()
+    assert not line.core.follower.past.get("m")
+    await line.round()
+    assert {o.target.channel for o in line.core.follower.past["m"]} == {"call"}
 
 
 async def test_a_beat_that_the_host_slept_through_counts_for_nothing(line):

@@ -438,5 +438,8 @@ async def test_what_earlier_rounds_saw_is_remembered_while_a_channel_ails(tmp_pa
         assert any(o.contrast is None for o in past)
         assert any(o.contrast and o.contrast.differs == "name" for o in past)
         assert len({o.id for o in past}) == len(past)
+        made.follower.drop(lambda o: o.contrast is not None)
+        assert made.follower.past["m"]
+        assert not any(o.contrast for o in (*made.follower.past["m"], *made.follower.kept["m"]))
         made.follower.forget()
         assert made.follower.past == {}

@@ -19,7 +19,6 @@ from agent.rounds import (
     lateness,
     mapped_by_owner,
     spacing,
-    void_streams,
 )
 from probes.measure import BOTH
 from probes.model import Family
@@ -361,7 +360,7 @@ async def test_a_stream_that_plays_while_the_line_is_down_says_nothing_and_is_pl
     of = runner(target("a", probe=FakeStream(world)), target("b", host=B, probe=FakeStun(world)))
     ran = await ask(of, QUICK)
     assert names(ran) == ["b"], "nobody waits for a stream"
-    void_streams([of])
+    of.void_streams()
     world.hanging.clear()
     await until(lambda: of._running["a"].task.done())
     clock.forward(60)
