@@ -19,6 +19,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 OPEN = ("/-/healthy", "/-/ready")
 """Answered to anybody: a container's health check has no password, and they say one word."""
 _REMEMBERED = 256
+HEADERS = 10.0
+"""Seconds within which a request's headers must have come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,31 @@ class _file:
         os.close(self._fd)
 
 
+class Prompt(H11Protocol):
+    """Ends connections on which no request comes to the end of its headers."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        super().connection_made(transport)
+        self._expect()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect()
+
+    def _expect(self) -> None:
+        self.loop.call_later(HEADERS, self._end, self.cycle)
+
+    def _end(self, last: object) -> None:
+        if self.cycle is last:
+            self.transport.abort()
+
+
 def protocol(sans: tuple[str, ...]) -> type[H11Protocol]:
     """Connections of those whose certificate has one of these names, or of anybody."""
     if not sans:
-        return H11Protocol
+        return Prompt
 
-    class Named(H11Protocol):
+    class Named(Prompt):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
             super().connection_made(transport)
             shown = transport.get_extra_info("ssl_object").getpeercert() or {}

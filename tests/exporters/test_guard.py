@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import bcrypt
 import httpx
 import pytest
+import uvicorn
 from starlette.responses import PlainTextResponse
 
 from agent import webguard
@@ -20,7 +22,7 @@ from agent.webdoor import WebDoor, listen
 from config.loader import load
 from config.model import Config, ConfigError
 from exporters.feed import ProbeAnswer, ReloadAnswer
-from exporters.guard import Guard, Guarded
+from exporters.guard import Guard, Guarded, protocol
 from tests.exporters.building import update
 from tests.probes.certificates import NAME, Authority
 from tests.probes.programs import need
@@ -304,3 +306,26 @@ def test_promtool_takes_what_we_take(tmp_path: Path, authority: Authority) -> No
     load(configured(tmp_path, text))
     command = [need("promtool"), "check", "web-config", str(tmp_path / "web.yml")]
     subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_headers_that_never_end_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.guard.HEADERS", 0.5)
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = Guarded(PlainTextResponse("ok"), Guard())
+    config = uvicorn.Config(app, http=protocol(()), lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    asked = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n"
+    try:
+        for before in (b"", asked + b"\r\n"):  # the first request of a connection, and the second
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            if before:
+                writer.write(before)
+                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+            writer.write(asked)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 30) == b""
+            writer.close()
+    finally:
+        server.should_exit = True
+        await running
