@@ -254,6 +254,7 @@ def _state(
         proven=e.proven,
         last_run=e.last_run,
         slow=_crawls(seen[name]) if e.config.target.probe == "transfer" else None,
+        informative=e.config.informative,
     )
 
 

@@ -136,7 +136,7 @@ def _unknown(mirror: Mirror) -> Iterable[str]:
         if d.status is Status.UNKNOWN:
             yield d.summary
     for d in in_order(mirror.diagnoses):
-        waiting = [t for t in d.targets if not t.proven]
+        waiting = [t for t in d.targets if not t.proven and not t.informative]
         silent = [t for t in d.targets if t.proven and t.works is None]
         title = f"{mirror.titles.get(d.messenger, d.messenger)} {d.channel}"
         if waiting:

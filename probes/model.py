@@ -286,7 +286,8 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class TargetState:
     """The newest evidence about one target. ``works`` is None when it was not measured; ``slow``:
-    does its transfer crawl? None for what transfers nothing, or did not come that far."""
+    does its transfer crawl? None for what transfers nothing, or did not come that far;
+    ``informative``: it never decides."""
 
     target: Target
     address: str | None
@@ -295,6 +296,7 @@ class TargetState:
     proven: bool
     last_run: float | None
     slow: bool | None = None
+    informative: bool = False
 
     def __reduce__(self) -> tuple[object, ...]:
         return _pickled(self)

@@ -174,6 +174,27 @@ async def test_what_answered_here_is_not_called_unproven(ask):
 
 
 @pytest.mark.parametrize(
+    ("proven", "informative", "said"),
+    [
+        (True, False, "it decides"),
+        (True, True, "for information only: it does not decide"),
+        (False, True, "for information only: it does not decide"),
+        (False, False, "its silence proves nothing and it does not decide"),
+    ],
+)
+async def test_does_it_decide(ask, proven, informative, said):
+    of = observation().target
+    state = TargetState(of, None, False, Proof.CAPTURED, proven, NOW, informative=informative)
+    told = report(diagnosis(targets=(state,)))
+    text = (await ask("/target/m/relay", report=told)).text
+    assert f"{said}</dd>" in text
+    overview = (await ask("/", report=told)).text
+    assert (", does not decide</td>" in overview) == informative
+    waiting = "not been seen to answer a stranger" in overview
+    assert waiting == (not proven and not informative)
+
+
+@pytest.mark.parametrize(
     "path", ["/target/m/nosuch", "/target/x/relay", "/target/m", "/target/m/a/b"]
 )
 async def test_there_is_no_page_for_what_is_no_target(ask, path):
