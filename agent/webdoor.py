@@ -189,8 +189,10 @@ class WebDoor:
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         try:
-            async with asyncio.timeout(5):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(5):
+                    await process.wait()
+        finally:  # also where the agent ends meanwhile
+            if process.returncode is None:
+                process.kill()
                 await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()

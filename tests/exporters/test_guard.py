@@ -124,10 +124,30 @@ async def test_without_passwords_any_more_nobody_may_reload(tmp_path: Path) -> N
         door.replace_guard(webguard.guard_of(load(main)))
         async with asyncio.timeout(20):
             while True:
-                if (await get(url, "/metrics")).status_code != 401:
-                    break
+                with contextlib.suppress(httpx.TransportError):  # asked in the very moment
+                    if (await get(url, "/metrics")).status_code != 401:
+                        break
                 await asyncio.sleep(0.1)
         assert (await ask.post(f"{url}/-/reload")).status_code == 403
+
+
+async def test_nothing_is_left_where_the_end_comes_while_the_process_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = WebDoor._start_process
+
+    async def kept(self: WebDoor, pipe: socket.socket) -> asyncio.subprocess.Process:
+        started.append(await start(self, pipe))
+        return started[-1]
+
+    monkeypatch.setattr(WebDoor, "_start_process", kept)
+    main = configured(tmp_path, "rate_limit: {burst: 7}")
+    async with serving(main) as (door, port):
+        await get(f"http://127.0.0.1:{port}")
+        door.replace_guard(Guard())
+        await until(lambda: door._writer is None)
+    assert [process.returncode is None for process in started] == [False]
 
 
 async def test_a_wrong_name_is_compared_at_the_cost_of_a_right_one(
