@@ -72,7 +72,7 @@ def _findings(shown: Status, raw: Diagnosis, state: ChannelState) -> tuple[Findi
         return ()
     found = raw.findings
     if shown is Status.BLOCKED and not raw.interference:
-        found = tuple(n.finding for n in state.named)
+        found = tuple(n.finding for n in state.named if n.finding.mechanism.interference)
     return settled(found, state.named)
 
 

@@ -106,10 +106,11 @@ def fold(
 def noted(
     state: ChannelState, raw: Diagnosis, at: float, policy: Policy, *, counts: bool
 ) -> ChannelState:
-    """With what this round found, when it ``counts``; what is ok again is forgotten."""
+    """With what this round found, when it ``counts``; what is ok again is forgotten. What is found
+    of the line, while it hides the channel, names nothing that was done to that."""
     if state.confirmed is Status.OK and raw.status is Status.OK:
         return replace(state, named=()) if state.named else state
-    if not counts or not raw.findings:
+    if not counts or not raw.findings or raw.status is Status.UNKNOWN:
         return state
     return replace(state, named=recount(state.named, raw.findings, at, policy.spacing))
 

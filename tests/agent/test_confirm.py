@@ -149,6 +149,22 @@ def test_a_round_without_its_contrast_leaves_a_block_its_mechanism():
     assert (d.status, d.mechanism) == (BLOCKED, Mechanism.TLS_SNI_RESET)
 
 
+LINE = replace(FOUND, mechanism=Mechanism.PROBE_FAULT, confidence=1.0, told="this host is at fault")
+
+
+def test_a_fault_of_the_line_in_between_does_not_take_the_place_of_what_was_named():
+    state = noted(rounds(*[BLOCKED] * 3), RAW, 0.0, POLICY, counts=True)
+    hidden = replace(RAW, status=Status.UNKNOWN, reason="faulty", findings=(LINE,))
+    assert noted(state, hidden, 60.0, POLICY, counts=True) is state
+
+
+def test_a_block_is_explained_by_interference_alone():
+    bare = replace(RAW, status=UNREACHABLE, findings=())
+    d = shown(bare, BLOCKED, named=(*after(0, 60), *after(120, finding=LINE)))
+    assert d.mechanism is Mechanism.TLS_SNI_RESET
+    assert "at fault" not in d.summary
+
+
 def test_masks_show_what_is_found_of_the_line():
     portal = replace(FOUND, mechanism=Mechanism.CAPTIVE_PORTAL)
     raw = replace(RAW, status=Status.UNKNOWN, findings=(portal,))
