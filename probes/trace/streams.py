@@ -24,12 +24,12 @@ class Streams(Common):
         """None where nobody accepts a connection."""
         if not await self._accepted():
             return None
-        first = await self._say(self._trigger, 0, FULL)
+        first = await self._hello()
         if first and not first.answers and await self._all_dead():
             sign = Sign.RESET if first.reset else Sign.SILENCE
             return await self._waiting("C", frozenset({Sign.CUT, sign}), self._stream_run)
         whole = await self._survey(
-            lambda: self._say(self._trigger, 0, FULL),
+            self._hello,
             lambda one: bool(one and one.answers),
             lambda one: bool(one and one.reset),
             [first],
@@ -100,6 +100,19 @@ class Streams(Common):
 
     def _control(self) -> bytes:
         return self.words.control() if self.words.control else self._trigger()
+
+    async def _hello(self) -> Seen | None:
+        """The trigger whole on one flow, which stays the same where it is said again: a loss is no
+        filter, and other connections may go another way."""
+        port = Connections(self.address, self.port, self.source)
+        seen: Seen | None = None
+        for _ in range(SENDS):
+            said = await self._say(self._trigger, 0, FULL, port)
+            seen = said or seen
+            if said and (said.answers or said.reset):
+                break
+        self.packets += port.sent
+        return seen
 
     async def _say(
         self, make: Make, split: int, hops: int, on: Connections | None = None

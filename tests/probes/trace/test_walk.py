@@ -145,3 +145,23 @@ def test_a_minute_is_enough_where_the_filter_was_met_twice(
     with pytest.raises(StopIteration) as ended:
         runs.send(None)
     assert len(ended.value.value) == count
+
+
+@pytest.mark.parametrize("silent", [True, False])
+async def test_a_hello_that_was_lost_is_said_again_on_its_flow(monkeypatch, silent):
+    """Every third connection loses it: no filter does that. One that takes them all is one."""
+    said: dict[int, int] = {}
+
+    async def say(self, before, data, hops, wait, enough=None):
+        said[self.own] = said.get(self.own, 0) + 1
+        self.sent += 1
+        lost = silent or (len(said) % 3 == 0 and said[self.own] == 1)
+        return Seen() if lost else answer()
+
+    async def knock(self, hops, wait):
+        return answer() if hops in (0, 4) else Seen(expired="95.24.0.1")
+
+    monkeypatch.setattr(Connections, "say", say)
+    monkeypatch.setattr(Connections, "knock", knock)
+    report = await Walk(words("tls", "page.example"), "127.0.0.9", 443, limit=0.2).trace()
+    assert (report.word is Word.NOTHING) == (not silent)
