@@ -111,7 +111,10 @@ class Addresses(Common):
     async def _reach(self) -> Seen:
         ask, close = self._asker(self.address, self.port)
         try:
-            return await ask(FULL)
+            seen = await ask(FULL)
+            if seen.silent and await self._stalled():
+                seen = await ask(FULL)
+            return seen
         finally:
             close()
 

@@ -100,6 +100,10 @@ class Common:
     _harmless: Make | None = None
     _answers: Sequence[Answer] = ()
     """To a harmless one."""
+    _passes: bool = False
+    """Some flow has passed."""
+    _patience: int = 3
+    """Silent flows that may be asked once more."""
     _remembers: bool = False
     """The first trigger spoilt the address for every new flow."""
     _some: bool = False
@@ -121,6 +125,7 @@ class Common:
         then."""
         found = [*flows]
         while len(found) < SURVEYED or (len(found) < MANY and any(map(passed, found))):
+            self._passes = any(map(passed, found))
             found.append(await ask())
         lost = [one for one in found if not passed(one)]
         if len(found) == MANY and len(lost) == 1 and not told(lost[0]):
@@ -128,6 +133,15 @@ class Common:
             if all(map(passed, found[MANY:])):
                 return [one for one in found if passed(one)]
         return found
+
+    async def _stalled(self) -> bool:
+        """A flow is silent: is it to be asked once more, a moment later? Where others pass, a
+        server or a line may have paused. A few, since it takes time."""
+        if not self._passes or not self._patience:
+            return False
+        self._patience -= 1
+        await asyncio.sleep(SPREAD)
+        return True
 
     async def _alive(self, flow: Datagrams) -> bool | None:
         """Do harmless datagrams with all hops get their answer? None: no such are known."""

@@ -111,6 +111,9 @@ class Streams(Common):
             seen = said or seen
             if said and (said.answers or said.reset):
                 break
+        else:
+            if await self._stalled():
+                seen = await self._say(self._trigger, 0, FULL, port) or seen
         self.packets += port.sent
         return seen
 

@@ -76,6 +76,8 @@ class Walk(Streams, Addresses):
         with Datagrams(self.address, self.port, self.source) as flow:
             seen = await self._shoot(flow, self.words.trigger, FULL)
             alive = await self._lives_on(flow, seen)
+            if seen.silent and alive is not False and await self._stalled():
+                seen.merge(await self._shoot(flow, self.words.trigger, FULL))
             self.packets += flow.sent
         if alive is False and self._harmless is not None:
             with Datagrams(self.address, self.port, self.source) as flow:

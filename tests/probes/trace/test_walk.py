@@ -8,7 +8,7 @@ import pytest
 
 from probes.net.hops import Answer, Connections, Datagrams, Seen
 from probes.trace.addresses import CLOSED
-from probes.trace.common import MANY, SURVEYED, Common, Word
+from probes.trace.common import MANY, SENDS, SURVEYED, Common, Word
 from probes.trace.place import Probed, Run, Sign, Stretch
 from probes.trace.walk import Walk
 from probes.trace.words import words
@@ -165,3 +165,24 @@ async def test_a_hello_that_was_lost_is_said_again_on_its_flow(monkeypatch, sile
     monkeypatch.setattr(Connections, "knock", knock)
     report = await Walk(words("tls", "page.example"), "127.0.0.9", 443, limit=0.2).trace()
     assert (report.word is Word.NOTHING) == (not silent)
+
+
+@pytest.mark.parametrize(("stalls", "nothing"), [(3, True), (5, False)])
+async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, stalls, nothing):
+    """It answers the same flow a moment later. More than a few pauses are something else."""
+    monkeypatch.setattr("probes.trace.common.SPREAD", 0.01)
+    monkeypatch.setattr("probes.trace.walk.SPREAD", 0.01)
+    asked: dict[int, int] = {}
+
+    async def shoot(self, data, hops, wait, enough=None):
+        own = self.sock.getsockname()[1]
+        self.sent += 1
+        if hops:
+            return answer() if hops == 4 else Seen(expired="95.24.0.1")
+        asked[own] = asked.get(own, 0) + 1
+        paused = 4 < len(asked) <= 4 + stalls and asked[own] <= SENDS
+        return Seen() if paused else answer()
+
+    monkeypatch.setattr(Datagrams, "shoot", shoot)
+    report = await Walk(words("stun"), "127.0.0.9", 3478, limit=5).trace()
+    assert (report.word is Word.NOTHING) == nothing
