@@ -102,7 +102,7 @@ class Common:
     """To a harmless one."""
     _passes: bool = False
     """Some flow has passed."""
-    _patience: int = 3
+    _patience: int = 4
     """Silent flows that may be asked once more."""
     _remembers: bool = False
     """The first trigger spoilt the address for every new flow."""

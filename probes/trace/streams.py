@@ -106,14 +106,12 @@ class Streams(Common):
         filter, and other connections may go another way."""
         port = Connections(self.address, self.port, self.source)
         seen: Seen | None = None
-        for _ in range(SENDS):
+        for number in range(SENDS):
             said = await self._say(self._trigger, 0, FULL, port)
             seen = said or seen
-            if said and (said.answers or said.reset):
+            told = said and (said.answers or said.reset)
+            if told or (number == 0 and not await self._stalled()):
                 break
-        else:
-            if await self._stalled():
-                seen = await self._say(self._trigger, 0, FULL, port) or seen
         self.packets += port.sent
         return seen
 

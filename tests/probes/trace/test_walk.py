@@ -149,13 +149,14 @@ def test_a_minute_is_enough_where_the_filter_was_met_twice(
 
 @pytest.mark.parametrize("silent", [True, False])
 async def test_a_hello_that_was_lost_is_said_again_on_its_flow(monkeypatch, silent):
-    """Every third connection loses it: no filter does that. One that takes them all is one."""
+    """Every sixth connection loses it: no filter does that. One that takes them all is one."""
+    monkeypatch.setattr("probes.trace.common.SPREAD", 0.01)
     said: dict[int, int] = {}
 
     async def say(self, before, data, hops, wait, enough=None):
         said[self.own] = said.get(self.own, 0) + 1
         self.sent += 1
-        lost = silent or (len(said) % 3 == 0 and said[self.own] == 1)
+        lost = silent or (len(said) % 6 == 0 and said[self.own] == 1)
         return Seen() if lost else answer()
 
     async def knock(self, hops, wait):
@@ -167,7 +168,7 @@ async def test_a_hello_that_was_lost_is_said_again_on_its_flow(monkeypatch, sile
     assert (report.word is Word.NOTHING) == (not silent)
 
 
-@pytest.mark.parametrize(("stalls", "nothing"), [(3, True), (5, False)])
+@pytest.mark.parametrize(("stalls", "nothing"), [(4, True), (6, False)])
 async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, stalls, nothing):
     """It answers the same flow a moment later. More than a few pauses are something else."""
     monkeypatch.setattr("probes.trace.common.SPREAD", 0.01)
