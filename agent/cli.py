@@ -80,11 +80,14 @@ def _load_here(path: Path | None) -> Config:
 
 def _unless_paused(config: Config, asked: Coroutine[Any, Any, T]) -> T:
     """Exits with 2 where nothing may be sent, or no more."""
-    from agent.pausing import Paused, unless_paused
+    from agent.pausing import Paused, is_paused, marker, unless_paused
     from agent.wiring import state_dir
 
+    folder = state_dir(config)
+    if is_paused(folder, otherwise=True) != is_paused(folder):
+        typer.echo(f"nobody may look whether {marker(folder)} exists: not paused", err=True)
     try:
-        return asyncio.run(unless_paused(state_dir(config), asked))
+        return asyncio.run(unless_paused(folder, asked))
     except Paused as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
@@ -291,7 +294,7 @@ def trace(
     target: Annotated[str, typer.Argument(help="host:port, messenger/target, or a name for dns")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
-    lasts: Annotated[str, typer.Option("--for", help="How long at most.")] = "10m",
+    lasts: Annotated[str, typer.Option("--for", help="No run begins later.")] = "10m",
     asn_file: Annotated[
         Path | None, typer.Option("--asn-file", help="Names the networks: PREFIX ASN NAME.")
     ] = None,
@@ -307,7 +310,10 @@ def trace(
 
     loaded = _load_here(config)
     try:
-        limit = parse_duration(lasts)
+        try:
+            limit = parse_duration(lasts)
+        except ValueError as error:
+            raise UsageProblem(f"--for: {error}") from error
         if limit <= 0:
             raise UsageProblem("--for: a trace needs time")
         if asn_file:

@@ -30,7 +30,7 @@ from agent.present import present, present_vantage
 from agent.recorded import Judged
 from agent.rounds import Beat, Controls, Ran, Runner
 from agent.saving import Saving
-from agent.state import WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
+from agent.state import STEADY, WINDOW, ChannelState, Steady, fold, is_news, noted, resumed
 from agent.store import Store
 from agent.streamlog import StreamLog
 from agent.vantage import CALM, MASKING, Judgement, Surroundings, judge
@@ -130,9 +130,10 @@ class Core:
         judgement = judge(rounds.control_results(current, heard), self._surroundings(mapped, ran))
         self.families = judgement.families or self.families
         self.judgement = judgement
-        down = bool(judgement.masks) or not judgement.abroad or beat.spoiled
-        drops = self.stream_log.drop, self.follower.drop
-        over = self._outage.step(down, beat.at, self.runners.values(), *drops)
+        down = bool(judgement.masks) or not judgement.abroad
+        runners, drops = self.runners.values(), (self.stream_log.drop, self.follower.drop)
+        over = self._outage.step(down, beat.spoiled, beat.at, runners, *drops)
+        settling = over and judgement.share < STEADY  # a line that is whole hides no block
         # A round by hand never touches channel states: those of another network do not count.
         if self.learned.recognise(mapped) and not in_full:
             await self._new_network()
@@ -150,7 +151,7 @@ class Core:
         self._flush(CONTROL, evidence, None)
         quiet, self.quiet = self.quiet > 0, max(0, self.quiet - 1)
         spoiled = quiet or beat.spoiled or not judgement.controls
-        return Controls(judgement, mapped, spoiled, quiet, over, flapped)
+        return Controls(judgement, mapped, spoiled, quiet, settling, flapped)
 
     def _heard_lately(self, evidence: list[Evidence], now: float) -> set[str]:
         """The controls that answered in the last rounds, as many as the window of a state has."""
@@ -471,7 +472,7 @@ class Core:
         self.env.streams, self.engine = old.env.streams, old.engine  # long-lived flows go on
         self.outside.inherit(old.outside)
         self.env.own.mapped |= old.env.own.mapped
-        self.stream_log = old.stream_log
+        self.stream_log, self._outage = old.stream_log, old._outage
         self.steady, self.judgement, self.families = old.steady, old.judgement, old.families
         self.quiet, self.ready = old.quiet, old.ready
         self.shown.update({key: d for key, d in old.shown.items() if key in self.shown})

@@ -21,11 +21,13 @@ class Outage:
     _before: float = 0.0
     _during: bool = False
 
-    def step(self, down: bool, at: float, runners: Iterable[Runner], *drops: Drop) -> bool:
+    def step(
+        self, down: bool, slept: bool, at: float, runners: Iterable[Runner], *drops: Drop
+    ) -> bool:
         """The controls of the round of ``at`` (Unix seconds) have answered, or not. Is it the first
-        after an outage? Of what fails in it, nobody knows when it was asked. ``drops``: those who
-        remember observations."""
-        if down:
+        after an outage? Of what fails in it, nobody knows when it was asked. ``slept``: the host
+        did; ``drops``: those who remember observations."""
+        if down or slept:
             for runner in runners:
                 runner.void_streams()
                 for seen in runner.seen.values():

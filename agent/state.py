@@ -18,6 +18,8 @@ from probes.model import Diagnosis, Status
 SEVERITY = {Status.OK: 0, Status.DEGRADED: 1, Status.BLOCKED: 2, Status.UNREACHABLE: 2}
 WINDOW = 20
 """Rounds over which a channel that comes and goes is told from one that works."""
+STEADY = 0.98
+"""Share of the control attempts that are answered on a line of which nothing is lost."""
 UNKNOWN_AFTER = 2
 """Rounds without a measurement until a confirmed state is no longer shown."""
 
@@ -215,7 +217,7 @@ def _comes_and_goes(state: ChannelState) -> ChannelState:
     share = sum(good) / WINDOW
     changes = sum(a is not b for a, b in pairwise(good))
     controls = sum(vote.controls for vote in votes) / WINDOW
-    comes_and_goes = 0.1 <= share <= 0.9 and changes >= 3 and controls >= 0.98
+    comes_and_goes = 0.1 <= share <= 0.9 and changes >= 3 and controls >= STEADY
     if comes_and_goes and not state.intermittent:
         since = state.since if state.confirmed is Status.DEGRADED else votes[0].at
         return replace(state, confirmed=Status.DEGRADED, since=since, intermittent=True)

@@ -15,7 +15,7 @@ from functools import partial
 from probes.net.hops import FULL, Answer, Connections, Datagrams, Seen
 from probes.trace import words
 from probes.trace.common import SENDS, SPREAD, Common, Report, Word
-from probes.trace.place import Probed, Run, Sign, Stretch, acted_upon, is_last, placement
+from probes.trace.place import Placement, Probed, Run, Sign, Stretch, acted_upon, is_last, placement
 from probes.trace.sweep import LONGEST, rise, sweep
 from probes.trace.words import Make
 
@@ -81,6 +81,10 @@ class Addresses(Common):
         forbidden = any(s.refused not in ("", self.address) and not s.unreachable for s in acted)
         if report.word is Word.FOUND and not self._some and not forbidden:
             report.word, report.why = self._whose(found, runs, ground)
+            if report.word is not Word.FOUND:  # nobody is known to stand anywhere
+                server = report.word is Word.SERVER
+                whose = Placement.ENDPOINT if server else Placement.UNKNOWN
+                report.place = replace(report.place, placement=whose)
         return report
 
     def _whose(self, found: Stretch, runs: Sequence[Run], ground: _Ground) -> tuple[Word, str]:

@@ -120,12 +120,15 @@ class Common:
         told: Callable[[Flow], bool],
         flows: Sequence[Flow] = (),
     ) -> list[Flow]:
-        """What becomes of flows with all hops, of so many more where some have ``passed``. A single
-        one that was lost, and of which nobody ``told``, is chance unless there are more: left out
-        then."""
+        """What becomes of flows with all hops, of more where they have ``passed`` but for one. A
+        single one that was lost, and of which nobody ``told``, is chance unless there are more:
+        left out then."""
         found = [*flows]
-        while len(found) < SURVEYED or (len(found) < MANY and any(map(passed, found))):
-            self._passes = any(map(passed, found))
+        while len(found) < MANY:
+            whole = sum(map(passed, found))
+            if len(found) >= SURVEYED and (whole == 0 or len(found) - whole > 1):
+                break
+            self._passes = whole > 0
             found.append(await ask())
         lost = [one for one in found if not passed(one)]
         if len(found) == MANY and len(lost) == 1 and not told(lost[0]):
@@ -211,7 +214,7 @@ class Common:
 
     async def _runs(self, signs: frozenset[Sign], one: OneRun) -> list[Run]:
         runs: list[Run] = []
-        until = time.monotonic() + self.limit
+        until = self._began + self.limit
         before, longest = self.packets, 0.0
         while not settled(runs, signs, mixed=self._mixed) and time.monotonic() < until:
             if self._spoilt:

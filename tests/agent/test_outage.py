@@ -40,7 +40,10 @@ def test_what_was_cut_off_is_forgotten(observation, goes):
     runner.seen[name] = Seen(conclusive=(observation,), at=observation.at)
     log.runs["m"] = {name: (observation,)}
     outage = Outage()
-    steps = [outage.step(down, n * ROUND, [runner], log.drop) for n, down in enumerate((0, 0, 1))]
+    steps = [
+        outage.step(bool(down), False, n * ROUND, [runner], log.drop)
+        for n, down in enumerate((0, 0, 1))
+    ]
     assert not any(steps)
     assert runner.seen[name].conclusive == (() if goes else (observation,))
     assert log.of("m")[name] == (() if goes else (observation,))
@@ -49,5 +52,10 @@ def test_what_was_cut_off_is_forgotten(observation, goes):
 def test_the_first_round_after_one_is_told():
     outage, told = Outage(), []
     for number, down in enumerate((0, 1, 1, 0, 0, 1, 0)):
-        told.append(outage.step(bool(down), number * ROUND, []))
+        told.append(outage.step(bool(down), False, number * ROUND, []))
     assert told == [False, False, False, True, False, False, True]
+
+
+def test_a_host_that_slept_leaves_nothing_to_settle():
+    outage = Outage()
+    assert not any(outage.step(False, slept, 0.0, []) for slept in (False, True, True, False))

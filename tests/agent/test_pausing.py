@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from agent import pausing
+from agent.byhand import UsageProblem
 from agent.cli import app
 from agent.pausing import Paused, is_paused, unless_paused
 
@@ -50,6 +51,19 @@ async def test_what_was_begun_is_ended(tmp_path, monkeypatch):
     with pytest.raises(Paused):
         await unless_paused(tmp_path, last())
     assert ended
+
+
+def test_who_may_not_look_is_told_so(tmp_path, monkeypatch):
+    async def send(*args: object, **more: object) -> None:
+        raise UsageProblem("asked")
+
+    monkeypatch.setattr("agent.tracing.trace", send)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")  # also for root
+    config = tmp_path / "callpath.yaml"
+    config.write_text(f"state_dir: {tmp_path}/loop\nprofile: research\nrisks: accepted\n")
+    told = CliRunner().invoke(app, ["trace", "udp", "127.0.0.9:3478", "--config", str(config)])
+    assert "nobody may look whether" in told.output
+    assert "asked" in told.output
 
 
 def test_a_disk_that_does_not_say(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from probes.net.hops import Answer, Connections, Datagrams, Seen
 from probes.trace.addresses import CLOSED
 from probes.trace.common import MANY, SENDS, SURVEYED, Common, Word
-from probes.trace.place import Probed, Run, Sign, Stretch
+from probes.trace.place import Placement, Probed, Run, Sign, Stretch
 from probes.trace.walk import Walk
 from probes.trace.words import words
 
@@ -41,7 +41,7 @@ def surveyed(*met: tuple[int, Seen]) -> list[Seen]:
         ((), MANY, 0),
         (((3, LOST),), 2 * MANY - 1, 0),
         (((3, REFUSED),), MANY, 1),
-        (((3, LOST), (5, LOST)), MANY, 2),
+        (((3, LOST), (5, LOST)), 5, 2),
         (((3, LOST), (MANY + 5, LOST)), 2 * MANY, 2),
         ([(n, LOST) for n in range(1, SURVEYED + 1)], SURVEYED, SURVEYED),
     ],
@@ -187,3 +187,20 @@ async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, stall
     monkeypatch.setattr(Datagrams, "shoot", shoot)
     report = await Walk(words("stun"), "127.0.0.9", 3478, limit=5).trace()
     assert (report.word is Word.NOTHING) == nothing
+
+
+async def test_where_a_server_is_silent_nobody_is_said_to_stand(monkeypatch):
+    async def shoot(self, data, hops, wait, enough=None):
+        self.sent += 1
+        return Seen(expired=f"95.24.0.{hops}") if 0 < hops < 5 else Seen()
+
+    async def knock(self, hops, wait):
+        return Seen()
+
+    monkeypatch.setattr("probes.trace.addresses.SPREAD", 0.0)
+    monkeypatch.setattr(Datagrams, "shoot", shoot)
+    monkeypatch.setattr(Connections, "knock", knock)
+    report = await Walk(words("stun"), "127.0.0.9", 3478).trace()
+    assert report.word is Word.UNCLEAR
+    assert report.place is not None
+    assert report.place.placement is Placement.UNKNOWN
