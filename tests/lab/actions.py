@@ -478,6 +478,7 @@ ALL: Sequence[type] = (
     BlockPage,
     Redirect,
     Police,
+    Allow,
     Shape,
     Delay,
     Reorder,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.lab import packet as packets
+from tests.lab import actions
 from tests.lab.actions import (
     IN,
     OUT,
@@ -316,6 +317,16 @@ def censors() -> list[Censor]:
         if not isinstance(action, Redirect):
             made.append(Censor(everything, action, hop=2, **kept))
     return made
+
+
+def test_the_router_knows_every_action() -> None:
+    acting = {
+        kind
+        for kind in vars(actions).values()
+        if isinstance(kind, type) and kind.__module__ == actions.__name__ and hasattr(kind, "apply")
+    }
+    acting.discard(actions.Action)
+    assert acting == set(actions.ALL)
 
 
 def test_declarations_survive_the_way_to_the_router() -> None:
