@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.lab import packet as packets
 from tests.lab import actions
+from tests.lab import packet as packets
 from tests.lab.actions import (
     IN,
     OUT,
