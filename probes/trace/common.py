@@ -28,8 +28,8 @@ MOST_PACKETS = 2000
 """Of one trace, connections' own included."""
 SWIFT = 58.0
 """Seconds after which no run ends that is not needed, where no filter's memory is waited for."""
-TWICE = 2
-"""Runs that met the filter, which will do where there is no time for more."""
+FEWEST = 2
+"""Runs that must have met the filter, also where that takes longer."""
 SPREAD = 1.1
 """Seconds between the packets whose silence decides: a router may report one a second."""
 PAUSES = {Sign.RESET: 90.0, Sign.SILENCE: 60.0}
@@ -225,8 +225,8 @@ class Common:
             if self._remembers and not await self._forgotten(signs, until, len(runs) + 1):
                 break
             begun = time.monotonic()
-            enough = self._remembers or sum(run.caught for run in runs) < TWICE
-            if not enough and begun + longest > self._began + SWIFT:
+            needed = self._remembers or sum(run.caught for run in runs) < FEWEST
+            if not needed and begun + longest > self._began + SWIFT:
                 break
             runs.append(await one(signs))
             longest = max(longest, time.monotonic() - begun)

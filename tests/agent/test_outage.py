@@ -10,8 +10,9 @@ import pytest
 from agent.outage import Outage
 from agent.rounds import Runner, Seen
 from agent.streamlog import StreamLog
-from probes.model import Failure, Observation, Step, StepResult
+from probes.model import Failure, Observation, Status, Step, StepResult
 from tests.agent.building import environment, seen
+from tests.agent.line import RELAYS, STUN
 from tests.agent.streaming import M1
 from tests.agent.worlds import R1
 
@@ -59,3 +60,58 @@ def test_the_first_round_after_one_is_told():
 def test_a_host_that_slept_leaves_nothing_to_settle():
     outage = Outage()
     assert not any(outage.step(False, slept, 0.0, []) for slept in (False, True, True, False))
+
+
+# --- the whole agent, round by round ---
+
+
+async def test_bad_rounds_before_an_outage_do_not_count_after_it(line):
+    await line.round()
+    line.world.silent.update(RELAYS)
+    await line.round(2)
+    line.cut()
+    await line.round()
+    line.world.silent = set(RELAYS)
+    assert (await line.statuses(2))["call"] == "ok"
+    assert (await line.statuses(1))["call"] == "unreachable"
+
+
+async def test_outages_that_begin_and_end_within_rounds_are_no_coming_and_going(line):
+    """Controls are asked several times in a round, and may answer where a relay did not."""
+    await line.round(12)
+    for _ in range(3):
+        line.world.silent.update(RELAYS)
+        await line.round()
+        line.cut()
+        await line.round(3)
+        line.world.silent = {*RELAYS, STUN[0]}
+        await line.round()
+        line.world.silent.clear()
+        shown = await line.round(4)
+        assert (shown["call"].status, shown["call"].intermittent) == (Status.OK, False)
+
+
+async def test_a_block_on_a_line_that_often_fails_is_found_all_the_same(line):
+    await line.round()
+    line.cut()
+    await line.round()
+    line.world.silent = set(RELAYS)
+    assert (await line.statuses(3))["call"] == "unreachable", "and the next outage comes then"
+
+
+async def test_an_outage_after_a_reload_costs_what_it_cut_off_alone(line):
+    await line.round(2)
+    made = line.make()
+    made.take_over(line.core)
+    assert made._outage is line.core._outage
+
+
+async def test_what_fails_in_the_first_round_after_an_outage_is_not_remembered(line):
+    await line.round()
+    line.cut()
+    await line.round(3)
+    line.world.silent = {*RELAYS, STUN[0]}
+    await line.round()
+    assert not line.core.follower.past.get("m")
+    await line.round()
+    assert {o.target.channel for o in line.core.follower.past["m"]} == {"call"}
