@@ -102,6 +102,7 @@ def test_unproven_targets_do_not_decide_and_a_channel_of_them_is_uncalibrated():
 
 def test_informative_targets_never_decide():
     found = diagnosis(evidence("a"), *(evidence(f"i{n}", T, informative=True) for n in range(9)))
+    assert [t.informative for t in found.targets] == [False, *[True] * 9], "and are told as such"
     assert (found.status, found.deciding) == (Status.OK, 1)
     assert [t.works for t in found.targets] == [True] + [False] * 9
 

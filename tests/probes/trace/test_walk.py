@@ -168,8 +168,9 @@ async def test_a_hello_that_was_lost_is_said_again_on_its_flow(monkeypatch, sile
     assert (report.word is Word.NOTHING) == (not silent)
 
 
+@pytest.mark.parametrize("kind", ["stun", "udp"])
 @pytest.mark.parametrize(("stalls", "nothing"), [(4, True), (6, False)])
-async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, stalls, nothing):
+async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, kind, stalls, nothing):
     """It answers the same flow a moment later. More than a few pauses are something else."""
     monkeypatch.setattr("probes.trace.common.SPREAD", 0.01)
     monkeypatch.setattr("probes.trace.walk.SPREAD", 0.01)
@@ -184,9 +185,23 @@ async def test_a_server_that_pauses_now_and_then_is_no_filter(monkeypatch, stall
         paused = 4 < len(asked) <= 4 + stalls and asked[own] <= SENDS
         return Seen() if paused else answer()
 
+    async def knock(self, hops, wait):
+        return Seen()
+
     monkeypatch.setattr(Datagrams, "shoot", shoot)
-    report = await Walk(words("stun"), "127.0.0.9", 3478, limit=5).trace()
+    monkeypatch.setattr(Connections, "knock", knock)
+    report = await Walk(words(kind), "127.0.0.9", 3478, limit=5).trace()
     assert (report.word is Word.NOTHING) == nothing
+
+
+async def test_no_run_begins_when_the_time_is_over_before():
+    common = Common(words("udp"), "127.0.0.9", 3478, limit=5)
+    common._began -= 6
+
+    async def one(signs: frozenset[Sign]) -> Run:
+        raise AssertionError("a run")
+
+    assert await common._runs(frozenset({Sign.SILENCE}), one) == []
 
 
 async def test_where_a_server_is_silent_nobody_is_said_to_stand(monkeypatch):
